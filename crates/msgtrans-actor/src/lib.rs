@@ -1,0 +1,1 @@
+//! Poll-based actors: lanes with budgets, mailboxes, timers, supervision, event bus.

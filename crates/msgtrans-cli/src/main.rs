@@ -1,0 +1,2 @@
+//! The msgtrans command.
+fn main() {}

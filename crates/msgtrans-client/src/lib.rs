@@ -1,0 +1,1 @@
+//! One resilient session: connect, request, reconnect.

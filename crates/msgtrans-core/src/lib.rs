@@ -1,0 +1,1 @@
+//! Packets, the wire codec, identifiers and errors of MsgTrans.

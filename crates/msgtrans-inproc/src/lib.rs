@@ -1,0 +1,1 @@
+//! MsgTrans in process: packets change hands in memory.

@@ -1,0 +1,1 @@
+//! Lock-free map, queue, cells, counters and histogram.

@@ -1,0 +1,1 @@
+//! Tiered buffer pool whose buffers come home when the last slice drops.

@@ -1,0 +1,1 @@
+//! Many sessions: listeners, admission, broadcast, drain.

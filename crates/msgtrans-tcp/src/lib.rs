@@ -1,0 +1,1 @@
+//! MsgTrans over TCP.

@@ -1,0 +1,1 @@
+//! Conformance suites, fault injection and raw peers for MsgTrans protocols.

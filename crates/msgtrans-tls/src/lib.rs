@@ -1,0 +1,1 @@
+//! TLS set-up shared by the secure protocols: certificates, pins, development certificates.

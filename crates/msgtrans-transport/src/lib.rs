@@ -1,0 +1,1 @@
+//! The seam that every protocol implements: endpoints, listeners, connectors, connections.

@@ -1,0 +1,1 @@
+//! MsgTrans over WebSocket, with a frame codec of its own.

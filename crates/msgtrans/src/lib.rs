@@ -1,0 +1,1 @@
+//! One business code, any protocol: the MsgTrans client and server API.

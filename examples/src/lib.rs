@@ -1,0 +1,1 @@
+//! See the binaries beside this file.

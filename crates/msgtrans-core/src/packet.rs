@@ -1,0 +1,405 @@
+//! [`Packet`]: the unit of everything, and the small types in its header.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::Code;
+use crate::error::DecodeError;
+use crate::header::WireVersion;
+use crate::meta::Meta;
+
+/// What a frame is (wire format, section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum PacketType {
+    /// A message that expects no answer; text and binary alike.
+    OneWay = 0,
+    /// A message that expects a Response or a Failure with its id.
+    Request = 1,
+    /// The answer to a Request.
+    Response = 2,
+    /// A Request that failed; v2.
+    Failure = 3,
+    /// The requester no longer waits; v2.
+    Cancel = 4,
+    /// A v2 client's first frame.
+    Hello = 8,
+    /// A v2 server's first frame.
+    Welcome = 9,
+    /// Nothing follows it.
+    Goodbye = 10,
+    /// Asks for a Pong.
+    Ping = 11,
+    /// Answers a Ping with its bytes.
+    Pong = 12,
+    /// How many data frames have arrived in this session.
+    Ack = 13,
+    /// Finish what runs, start nothing new here.
+    GoAway = 14,
+    /// Messages that an overload policy dropped at this point of the stream.
+    Gap = 15,
+}
+
+impl PacketType {
+    #[inline]
+    pub(crate) fn parse(byte: u8, version: WireVersion) -> Result<Self, DecodeError> {
+        let packet_type = match byte {
+            0 => return Ok(Self::OneWay),
+            1 => return Ok(Self::Request),
+            2 => return Ok(Self::Response),
+            3 => Self::Failure,
+            4 => Self::Cancel,
+            8 => Self::Hello,
+            9 => Self::Welcome,
+            10 => Self::Goodbye,
+            11 => Self::Ping,
+            12 => Self::Pong,
+            13 => Self::Ack,
+            14 => Self::GoAway,
+            15 => Self::Gap,
+            _ => {
+                return Err(DecodeError::UnknownPacketType {
+                    packet_type: byte,
+                    version,
+                });
+            }
+        };
+        if version == WireVersion::V1 {
+            return Err(DecodeError::UnknownPacketType {
+                packet_type: byte,
+                version,
+            });
+        }
+        Ok(packet_type)
+    }
+
+    /// Whether frames of this type are data: counted, replayed, bounded by the session's limits. Types 0 to 4 and 15.
+    #[inline]
+    pub const fn is_data(self) -> bool {
+        (self as u8) <= 4 || matches!(self, Self::Gap)
+    }
+
+    /// Whether version 1 has this type.
+    pub const fn is_v1(self) -> bool {
+        (self as u8) <= 2
+    }
+}
+
+/// How a payload is compressed on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Compression {
+    /// As it is.
+    #[default]
+    None = 0,
+    /// One zstd frame.
+    Zstd = 1,
+    /// One zlib stream.
+    Zlib = 2,
+    /// One LZ4 block; v2.
+    Lz4 = 3,
+}
+
+impl Compression {
+    #[inline]
+    pub(crate) fn parse(byte: u8, version: WireVersion) -> Result<Self, DecodeError> {
+        match (byte, version) {
+            (0, _) => Ok(Self::None),
+            (1, _) => Ok(Self::Zstd),
+            (2, _) => Ok(Self::Zlib),
+            (3, WireVersion::V2) => Ok(Self::Lz4),
+            _ => Err(DecodeError::UnknownCompression {
+                compression: byte,
+                version,
+            }),
+        }
+    }
+}
+
+/// The flag bits of a header. Bits that the wire format does not name never survive a decode or an encode.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Flags(u16);
+
+impl Flags {
+    /// No flag.
+    pub const NONE: Flags = Flags(0);
+    /// Carried, never acted on.
+    pub const FRAGMENTED: Flags = Flags(1);
+    /// The application's hint.
+    pub const HIGH_PRIORITY: Flags = Flags(1 << 1);
+    /// The extended header holds a route tag.
+    pub const HAS_ROUTE_TAG: Flags = Flags(1 << 2);
+    /// May be lost on the way; OneWay and v2 alone.
+    pub const UNRELIABLE: Flags = Flags(1 << 3);
+    /// The extended header begins with our own TLVs; v2. Set by the codec from [`Packet::meta`].
+    pub(crate) const META: Flags = Flags(1 << 4);
+    /// The sender wants an Ack at once; v2.
+    pub const ACK_NOW: Flags = Flags(1 << 5);
+    /// Never on the wire: the session numbers this packet when it takes it, unless the application set an id.
+    pub(crate) const AUTO_ID: Flags = Flags(1 << 15);
+
+    const V1_BITS: u16 = 0b111;
+    const V2_BITS: u16 = 0b11_1111;
+
+    const fn known(version: WireVersion) -> u16 {
+        match version {
+            WireVersion::V1 => Self::V1_BITS,
+            WireVersion::V2 => Self::V2_BITS,
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn from_wire(bits: u16, version: WireVersion) -> Self {
+        Self(bits & Self::known(version))
+    }
+
+    #[inline]
+    pub(crate) const fn to_wire(self, version: WireVersion) -> u16 {
+        self.0 & Self::known(version)
+    }
+
+    /// The bits as they would go on a v2 wire.
+    pub const fn bits(self) -> u16 {
+        self.0 & Self::V2_BITS
+    }
+
+    /// Whether every bit of `other` is set.
+    #[inline]
+    pub const fn contains(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These flags and `other`.
+    #[must_use]
+    pub const fn with(self, other: Flags) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// These flags without `other`.
+    #[must_use]
+    pub const fn without(self, other: Flags) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+impl std::ops::BitOr for Flags {
+    type Output = Flags;
+
+    fn bitor(self, other: Flags) -> Flags {
+        self.with(other)
+    }
+}
+
+impl fmt::Debug for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (Self::FRAGMENTED, "FRAGMENTED"),
+            (Self::HIGH_PRIORITY, "HIGH_PRIORITY"),
+            (Self::HAS_ROUTE_TAG, "HAS_ROUTE_TAG"),
+            (Self::UNRELIABLE, "UNRELIABLE"),
+            (Self::META, "META"),
+            (Self::ACK_NOW, "ACK_NOW"),
+        ];
+        let mut list = f.debug_list();
+        list.entries(
+            names
+                .iter()
+                .filter(|(flag, _)| self.contains(*flag))
+                .map(|(_, name)| format_args!("{name}").to_string()),
+        );
+        list.finish()
+    }
+}
+
+/// One message, request, response or control frame.
+///
+/// Cloning shares the payload. A packet that came from the network shares a larger read buffer; call
+/// [`Packet::detach`] before keeping a small one for long.
+#[derive(Clone, PartialEq)]
+pub struct Packet {
+    /// What it is.
+    pub packet_type: PacketType,
+    /// How the payload goes, or came, over the wire. A session hands over packets already decompressed (`None`);
+    /// setting it on a packet to send asks the session to compress.
+    pub compression: Compression,
+    /// The application's own, carried untouched.
+    pub biz_type: u8,
+    /// Names the packet (wire format, section 3). The constructors leave it to the session's counter.
+    pub message_id: u32,
+    /// Hints of the application.
+    pub flags: Flags,
+    /// The application's own header, at most 65 535 bytes, never compressed.
+    pub ext_header: Bytes,
+    /// The message itself.
+    pub payload: Bytes,
+    /// Deadline, trace context, key, code: what v2 carries in front of the extended header.
+    pub meta: Option<Box<Meta>>,
+}
+
+impl Packet {
+    /// A packet of `packet_type` whose id the session chooses.
+    pub fn new(packet_type: PacketType, payload: impl Into<Bytes>) -> Self {
+        Self {
+            packet_type,
+            compression: Compression::None,
+            biz_type: 0,
+            message_id: 0,
+            flags: Flags::AUTO_ID,
+            ext_header: Bytes::new(),
+            payload: payload.into(),
+            meta: None,
+        }
+    }
+
+    /// A one-way text message.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::new(PacketType::OneWay, text.into())
+    }
+
+    /// A one-way message of bytes.
+    pub fn binary(payload: impl Into<Bytes>) -> Self {
+        Self::new(PacketType::OneWay, payload)
+    }
+
+    /// A one-way message with the id and payload of the message that it answers.
+    pub fn echo(message_id: u32, payload: impl Into<Bytes>) -> Self {
+        Self {
+            message_id,
+            flags: Flags::NONE,
+            ..Self::new(PacketType::OneWay, payload)
+        }
+    }
+
+    /// A request; [`message_id`](Self::message_id) is given by the session that sends it.
+    pub fn request(payload: impl Into<Bytes>) -> Self {
+        Self::new(PacketType::Request, payload)
+    }
+
+    /// A response; the session puts the request's id and, where this one's is 0, its biz_type.
+    pub fn response(payload: impl Into<Bytes>) -> Self {
+        Self::new(PacketType::Response, payload)
+    }
+
+    /// A failed request: `code` for programs, `message` for people.
+    pub fn failure(request_id: u32, code: Code, message: impl Into<String>) -> Self {
+        let meta = Meta {
+            code: Some(code),
+            ..Meta::default()
+        };
+        Self {
+            message_id: request_id,
+            flags: Flags::NONE,
+            ..Self::new(PacketType::Failure, message.into())
+        }
+        .with_meta(meta)
+    }
+
+    /// A control or other frame with exactly this id.
+    pub fn numbered(packet_type: PacketType, message_id: u32, payload: impl Into<Bytes>) -> Self {
+        Self {
+            message_id,
+            flags: Flags::NONE,
+            ..Self::new(packet_type, payload)
+        }
+    }
+
+    /// Sets the id; a session leaves it as it is, even 0.
+    #[must_use]
+    pub fn with_message_id(mut self, message_id: u32) -> Self {
+        self.message_id = message_id;
+        self.flags = self.flags.without(Flags::AUTO_ID);
+        self
+    }
+
+    /// Sets the application's type.
+    #[must_use]
+    pub fn with_biz_type(mut self, biz_type: u8) -> Self {
+        self.biz_type = biz_type;
+        self
+    }
+
+    /// Sets the extended header.
+    #[must_use]
+    pub fn with_ext_header(mut self, ext_header: impl Into<Bytes>) -> Self {
+        self.ext_header = ext_header.into();
+        self
+    }
+
+    /// Adds `flags`.
+    #[must_use]
+    pub fn with_flags(mut self, flags: Flags) -> Self {
+        self.flags = self.flags.with(flags);
+        self
+    }
+
+    /// Asks the session to compress the payload, where the peer takes it.
+    #[must_use]
+    pub fn with_compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Sets what v2 carries beside the application's header.
+    #[must_use]
+    pub fn with_meta(mut self, meta: Meta) -> Self {
+        self.meta = (meta != Meta::default()).then(|| Box::new(meta));
+        self
+    }
+
+    /// The payload as text; `None` if it is not UTF-8.
+    pub fn payload_as_string(&self) -> Option<String> {
+        self.payload_as_str().map(str::to_owned)
+    }
+
+    /// The payload as text without a copy; `None` if it is not UTF-8.
+    pub fn payload_as_str(&self) -> Option<&str> {
+        std::str::from_utf8(&self.payload).ok()
+    }
+
+    /// Numbers the packet with `next` unless the application set an id.
+    #[inline]
+    pub fn assign_id(&mut self, next: impl FnOnce() -> u32) {
+        if self.flags.contains(Flags::AUTO_ID) {
+            if self.message_id == 0 {
+                self.message_id = next();
+            }
+            self.flags = self.flags.without(Flags::AUTO_ID);
+        }
+    }
+
+    /// Bytes that the packet occupies in a queue: extended header, payload and 64 for the rest, so that a queue of
+    /// empty packets is bounded too.
+    #[inline]
+    pub fn queued_bytes(&self) -> usize {
+        64 + self.ext_header.len() + self.payload.len()
+    }
+
+    /// Copies a payload of at most `max` bytes (and a header of that size) out of the buffer it shares, so that a
+    /// small packet kept for long does not keep a large read buffer alive.
+    pub fn detach(&mut self, max: usize) {
+        for part in [&mut self.ext_header, &mut self.payload] {
+            if !part.is_empty() && part.len() <= max {
+                *part = Bytes::copy_from_slice(part);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Payloads are never printed: logs must not hold what users send.
+        f.debug_struct("Packet")
+            .field("packet_type", &self.packet_type)
+            .field("message_id", &self.message_id)
+            .field("biz_type", &self.biz_type)
+            .field("flags", &self.flags)
+            .field("compression", &self.compression)
+            .field("ext_header_len", &self.ext_header.len())
+            .field("payload_len", &self.payload.len())
+            .field("meta", &self.meta)
+            .finish()
+    }
+}

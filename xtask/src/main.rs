@@ -1,2 +1,67 @@
-//! Tasks.
-fn main() {}
+//! The project's own tasks: `cargo xtask TASK`, one file for each.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a task runner talks to its terminal"
+)]
+
+mod audit;
+mod bench;
+mod ci;
+mod crate_counts;
+mod floors;
+mod layers;
+mod rust_code;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use workspace::Workspace;
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+tasks:
+  ci [STEP...]   every check that a change must pass, or the named steps alone
+  layers         dependencies run strictly downwards; outside crates are declared
+  tidy           conventions of the source tree, with a hint for each finding
+  audit          cargo-deny with the advisory database; installs it when missing
+  bench [ARGS]   builds the command in release and runs benches/ with ARGS
+  help           this text";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((task, rest)) = arguments.split_first() else {
+        return usage_error("no task given");
+    };
+    let workspace = Workspace::locate();
+    let takes_arguments = matches!(task.as_str(), "ci" | "bench");
+    if !takes_arguments && !rest.is_empty() {
+        return usage_error(&format!("`{task}` takes no arguments"));
+    }
+    let outcome = match task.as_str() {
+        "ci" => ci::run(&workspace, rest),
+        "layers" => layers::run(&workspace),
+        "tidy" => tidy::run(&workspace),
+        "audit" => audit::run(&workspace),
+        "bench" => bench::run(&workspace, rest),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            return ExitCode::from(2);
+        }
+        unknown => return usage_error(&format!("unknown task `{unknown}`")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("xtask {task}: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage_error(reason: &str) -> ExitCode {
+    eprintln!("xtask: {reason}\n\n{USAGE}");
+    ExitCode::from(2)
+}

@@ -1,1 +1,6 @@
 //! MsgTrans over WebSocket, with a frame codec of its own.
+
+pub mod frame;
+pub mod mask;
+pub mod message;
+mod utf8;

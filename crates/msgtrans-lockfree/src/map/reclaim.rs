@@ -1,0 +1,67 @@
+//! When a node may be freed: once every thread that could still read it has moved on.
+//!
+//! crossbeam-epoch decides that. Loom cannot see inside it, so under loom nodes are kept until the
+//! map is dropped, and retiring one twice is an error that ends the model: the models check the
+//! list, crossbeam-epoch is trusted for the rest.
+
+#[cfg(not(msgtrans_loom))]
+pub(super) use crossbeam_epoch::{Guard, pin};
+
+/// Frees `node` with `free` after all guards that exist now are gone.
+///
+/// # Safety
+/// `node` is no longer reachable for threads that pin from now on, is retired once, and `free` may
+/// run on another thread at any later time.
+#[cfg(not(msgtrans_loom))]
+pub(super) unsafe fn retire(guard: &Guard, node: *mut (), free: unsafe fn(*mut ())) {
+    // SAFETY: the caller vouches for `node`.
+    let free = move || unsafe { free(node) };
+    // SAFETY: the caller vouches that the closure may run later and elsewhere.
+    unsafe { guard.defer_unchecked(free) };
+}
+
+#[cfg(msgtrans_loom)]
+pub(super) use model::{Guard, collect, pin, retire};
+
+#[cfg(msgtrans_loom)]
+mod model {
+    use std::cell::RefCell;
+
+    /// Loom runs all threads of a model on one thread of the system, so this is the model's own.
+    type Garbage = Vec<(usize, Box<dyn FnOnce()>)>;
+
+    thread_local! {
+        static GARBAGE: RefCell<Garbage> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(crate) struct Guard;
+
+    pub(crate) fn pin() -> Guard {
+        Guard
+    }
+
+    impl Guard {
+        pub(crate) fn flush(&self) {}
+    }
+
+    /// # Safety
+    /// As for the real one.
+    pub(crate) unsafe fn retire(_: &Guard, node: *mut (), free: unsafe fn(*mut ())) {
+        GARBAGE.with_borrow_mut(|garbage| {
+            assert!(
+                garbage.iter().all(|(address, _)| *address != node.addr()),
+                "a node was retired twice"
+            );
+            // SAFETY: the caller vouches for `node`.
+            garbage.push((node.addr(), Box::new(move || unsafe { free(node) })));
+        });
+    }
+
+    /// Frees everything; called when the map is dropped.
+    pub(crate) fn collect() {
+        let garbage = GARBAGE.with_borrow_mut(std::mem::take);
+        for (_, free) in garbage {
+            free();
+        }
+    }
+}

@@ -1,0 +1,797 @@
+//! One shard: a split-ordered list.
+//!
+//! All entries of a shard form one singly linked list, sorted by hash. A bucket is a range of
+//! hashes: with 2^level buckets, bucket `b` holds those whose `level` highest bits are `b`, and its
+//! *slot*, a link of its own in the list, stands just before them. Doubling the number of buckets
+//! therefore moves nothing: bucket `b` becomes `2b`, whose slot it keeps, and `2b + 1`, whose slot is
+//! put into the middle of its range when somebody first writes there. Slots live in arrays that are
+//! never moved: one of the initial level, then one per doubling with the odd buckets of its level.
+//!
+//! Source: O. Shalev, N. Shavit, "Split-Ordered Lists: Lock-Free Extensible Hash Tables" (2003), on
+//! the list of T. Harris (2001) and M. Michael (2002). What differs: buckets are named by the highest
+//! bits of the hash instead of the bit-reversed lowest ones, slots lie in the arrays themselves
+//! instead of being allocated, and an entry is replaced by a new node in one step.
+//!
+//! A link is a pointer with three flags:
+//!
+//! | flag | about | meaning |
+//! |---|---|---|
+//! | `DEAD` | the node that owns the link | removed, or replaced by the node it points to; the link never changes again |
+//! | `SLOT` | what it points to | a slot, not a node; with address 0, the end of the list |
+//! | `NEW` | the slot that owns the link | being put into the list: nobody may start here yet |
+//!
+//! A slot link of 0 has never been used, of `NEW` alone is claimed by the thread that puts it in.
+//!
+//! Readers follow links, dead ones too, and write nothing, so they are wait-free in a bucket of
+//! bounded length. Writers unlink the dead nodes that they meet; the one whose exchange unlinks a
+//! node retires it. An exchange on a link expects it alive, so no node is ever added behind a dead
+//! one, and a retired node is not freed while anybody who could have met it is pinned, so an address
+//! cannot come back as another node in between.
+
+use super::reclaim::{self, Guard};
+use crate::primitive::{AtomicPtr, AtomicUsize, CachePadded, Ordering};
+use std::marker::PhantomData;
+use std::ptr;
+
+const DEAD: usize = 1;
+const SLOT: usize = 2;
+const NEW: usize = 4;
+const FLAGS: usize = DEAD | SLOT | NEW;
+const END: usize = SLOT;
+
+// 2^36 buckets a shard, far beyond memory. Under loom two doublings show everything.
+const LEVELS: usize = if cfg!(msgtrans_loom) { 4 } else { 36 };
+/// The least level: below 1 a shift by 64 would be needed.
+pub(super) const LEVEL_MIN: usize = if cfg!(msgtrans_loom) { 1 } else { 3 };
+
+#[repr(C)]
+pub(super) struct Link {
+    // Written by exchange only, once its owner is in the list. See the table above.
+    next: AtomicPtr<Link>,
+}
+
+#[repr(C)]
+pub(super) struct Node<K, V> {
+    // First, so that a pointer to the node is a pointer to its link.
+    link: Link,
+    order: u64,
+    key: K,
+    value: V,
+}
+
+impl<K, V> Node<K, V> {
+    pub(super) fn boxed(order: u64, key: K, value: V) -> Box<Self> {
+        let link = Link {
+            next: AtomicPtr::new(ptr::null_mut()),
+        };
+        Box::new(Self {
+            link,
+            order,
+            key,
+            value,
+        })
+    }
+
+    pub(super) fn into_value(self) -> V {
+        self.value
+    }
+}
+
+#[inline(always)]
+fn flags(link: *mut Link) -> usize {
+    link.addr() & FLAGS
+}
+
+#[inline(always)]
+fn without(link: *mut Link, flags: usize) -> *mut Link {
+    link.map_addr(|address| address & !flags)
+}
+
+#[inline(always)]
+fn with(link: *mut Link, flags: usize) -> *mut Link {
+    link.map_addr(|address| address | flags)
+}
+
+/// What a target of a link is.
+enum Target {
+    End,
+    Slot,
+    Node,
+}
+
+#[inline(always)]
+fn target(link: *mut Link) -> Target {
+    if flags(link) & SLOT == 0 {
+        Target::Node
+    } else if link.addr() & !FLAGS == 0 {
+        Target::End
+    } else {
+        Target::Slot
+    }
+}
+
+// 128: two lines, because neighbouring lines are fetched together.
+#[repr(align(128))]
+pub(super) struct Shard<K, V> {
+    // 2^level buckets. Raised by growers, read by everybody.
+    level: AtomicUsize,
+    level_first: usize,
+    // arrays[0] has the 2^level_first first buckets, arrays[n] the odd ones of level_first + n.
+    // Each is set once, before the level that needs it.
+    arrays: [AtomicPtr<Link>; LEVELS],
+    writes: CachePadded<Writes>,
+    entries: PhantomData<Node<K, V>>,
+}
+
+/// What every insert of a new key writes, away from what readers read.
+struct Writes {
+    // Entries; may lag behind the list by one for each running insert or remove.
+    len: AtomicUsize,
+    // Slots up to here have been put into the list ahead of use. See `prepare`.
+    prepared: AtomicUsize,
+}
+
+/// Where in the list a key is or would be.
+struct Place<'a> {
+    // The link before it, what was read there, and the same without NEW.
+    previous: &'a Link,
+    seen: *mut Link,
+    // Whether `seen` is the node with the key.
+    found: bool,
+}
+
+impl<K, V> Shard<K, V> {
+    pub(super) fn new(level: usize) -> Self {
+        let level = level.clamp(LEVEL_MIN, LEVEL_MIN + LEVELS - 1);
+        let first = new_array(1 << level);
+        // Chain the slots; nobody else can see them yet, so Relaxed does.
+        for bucket in 0..1usize << level {
+            let next = if bucket + 1 == 1 << level {
+                ptr::without_provenance_mut(END)
+            } else {
+                // SAFETY: `bucket + 1` is below the length of the array.
+                with(unsafe { first.add(bucket + 1) }, SLOT)
+            };
+            // SAFETY: `bucket` is below the length of the array.
+            let slot = unsafe { first.add(bucket) };
+            // SAFETY: the array was just allocated and is shared with nobody.
+            let slot = unsafe { &*slot };
+            slot.next.store(next, Ordering::Relaxed);
+        }
+        let arrays: [AtomicPtr<Link>; LEVELS] = std::array::from_fn(|index| {
+            AtomicPtr::new(if index == 0 { first } else { ptr::null_mut() })
+        });
+        Self {
+            level: AtomicUsize::new(level),
+            level_first: level,
+            arrays,
+            writes: CachePadded::new(Writes {
+                len: AtomicUsize::new(0),
+                prepared: AtomicUsize::new(1 << level),
+            }),
+            entries: PhantomData,
+        }
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        // Relaxed: a report. A remove may be counted before its insert, hence the sign.
+        let len = self.writes.len.load(Ordering::Relaxed);
+        if (len as isize) < 0 { 0 } else { len }
+    }
+
+    pub(super) fn buckets(&self) -> usize {
+        1 << self.level.load(Ordering::Relaxed)
+    }
+
+    /// The slot of bucket `bucket` at `level`, used or not.
+    #[inline(always)]
+    fn slot(&self, level: usize, bucket: u64) -> &Link {
+        // An even bucket has the slot of its half-as-numbered one a level above.
+        let zeros = (bucket.trailing_zeros() as usize).min(level - self.level_first);
+        let index = level - zeros - self.level_first;
+        let within = (bucket >> zeros) as usize;
+        // Within its own level only the odd ones are stored.
+        let within = if index == 0 { within } else { within >> 1 };
+        // Acquire: pairs with the Release that installed the array. The `level` that led here was
+        // read after it was raised, and the array was installed before.
+        let array = self.arrays[index].load(Ordering::Acquire);
+        // SAFETY: `bucket < 2^level`, so `within` is below the length of its array.
+        let slot = unsafe { array.add(within) };
+        // SAFETY: arrays live as long as the shard.
+        unsafe { &*slot }
+    }
+
+    /// Whether the slot is in the list, so that a walk may start there.
+    #[inline(always)]
+    fn is_ready(link: *mut Link) -> bool {
+        !link.is_null() && flags(link) & NEW == 0
+    }
+
+    /// A slot at or before `order` that is in the list, and whether it is that of the order's own
+    /// bucket at `level`.
+    #[inline(always)]
+    fn start(&self, level: usize, order: u64) -> (&Link, *mut Link, bool) {
+        let slot = self.slot(level, order >> (64 - level));
+        // Acquire: pairs with the Release exchange that published what the link points to; the same
+        // goes for every load of a link below.
+        let next = slot.next.load(Ordering::Acquire);
+        if Self::is_ready(next) {
+            return (slot, next, true);
+        }
+        let (slot, next) = self.start_before(level, order);
+        (slot, next, false)
+    }
+
+    #[cold]
+    fn start_before(&self, mut level: usize, order: u64) -> (&Link, *mut Link) {
+        loop {
+            // The first array is ready from the beginning, so this ends.
+            level -= 1;
+            let slot = self.slot(level, order >> (64 - level));
+            let next = slot.next.load(Ordering::Acquire);
+            if Self::is_ready(next) {
+                return (slot, next);
+            }
+        }
+    }
+
+    /// The hash at which a slot stands, from its address. Not for hot paths.
+    fn order_of(&self, slot: *mut Link) -> u64 {
+        let address = slot.addr();
+        for (index, array) in self.arrays.iter().enumerate() {
+            let array = array.load(Ordering::Acquire);
+            if array.is_null() {
+                break;
+            }
+            let level = self.level_first + index;
+            let len = array_len(self.level_first, index);
+            let offset = address.wrapping_sub(array.addr());
+            if offset < len * size_of::<Link>() {
+                let within = (offset / size_of::<Link>()) as u64;
+                let bucket = if index == 0 { within } else { within * 2 + 1 };
+                return bucket << (64 - level);
+            }
+        }
+        debug_assert!(false, "a slot belongs to an array of its shard");
+        u64::MAX
+    }
+
+    /// Whether a slot met on the way to `order` stands behind it, so that the key is not there.
+    #[inline(always)]
+    fn is_beyond(&self, slot: *mut Link, order: u64, level: usize, own: bool) -> bool {
+        // Slots of a deeper level exist only once that level does. If it is still ours after the
+        // slot was read (Acquire), the slot is not within our bucket but ends it.
+        if own && self.level.load(Ordering::Acquire) == level {
+            return true;
+        }
+        self.order_of(slot) > order
+    }
+
+    #[inline]
+    pub(super) fn find<R>(
+        &self,
+        order: u64,
+        is_key: impl Fn(&K) -> bool,
+        _guard: &Guard,
+        found: impl FnOnce(&K, &V) -> R,
+    ) -> Option<R> {
+        // Acquire: pairs with the Release in `grow`.
+        let level = self.level.load(Ordering::Acquire);
+        let (_, mut next, own) = self.start(level, order);
+        loop {
+            match target(next) {
+                Target::Node => {}
+                Target::End => return None,
+                Target::Slot => {
+                    let slot = without(next, FLAGS);
+                    if self.is_beyond(slot, order, level, own) {
+                        return None;
+                    }
+                    // SAFETY: a link that is no node and not the end points to a slot, and those
+                    // live as long as the shard.
+                    next = unsafe { &*slot }.next.load(Ordering::Acquire);
+                    continue;
+                }
+            }
+            // SAFETY: the node was reachable while we were pinned (`_guard`), so it is not freed.
+            let node = unsafe { &*without(next, FLAGS).cast::<Node<K, V>>() };
+            if node.order >= order {
+                if node.order > order {
+                    return None;
+                }
+                if is_key(&node.key) {
+                    next = node.link.next.load(Ordering::Acquire);
+                    if flags(next) & DEAD == 0 {
+                        return Some(found(&node.key, &node.value));
+                    }
+                    // Removed, or replaced by the node that comes next.
+                    continue;
+                }
+            }
+            next = node.link.next.load(Ordering::Acquire);
+        }
+    }
+
+    /// Finds the place of a key, unlinking dead nodes on the way.
+    fn seek(&self, order: u64, is_key: impl Fn(&K) -> bool, guard: &Guard) -> Place<'_> {
+        'again: loop {
+            let level = self.level.load(Ordering::Acquire);
+            let (mut previous, mut seen, own) = self.start(level, order);
+            loop {
+                match target(seen) {
+                    Target::Node => {}
+                    Target::End => {
+                        return Place {
+                            previous,
+                            seen,
+                            found: false,
+                        };
+                    }
+                    Target::Slot => {
+                        let slot = without(seen, FLAGS);
+                        if self.is_beyond(slot, order, level, own) {
+                            return Place {
+                                previous,
+                                seen,
+                                found: false,
+                            };
+                        }
+                        // SAFETY: slots live as long as the shard.
+                        previous = unsafe { &*slot };
+                        seen = previous.next.load(Ordering::Acquire);
+                        continue;
+                    }
+                }
+                let current = without(seen, FLAGS).cast::<Node<K, V>>();
+                // SAFETY: the node was reachable while we were pinned (`guard`).
+                let node = unsafe { &*current };
+                let next = node.link.next.load(Ordering::Acquire);
+                if flags(next) & DEAD != 0 {
+                    match self.unlink(previous, seen, next, current, guard) {
+                        Some(now) => seen = now,
+                        None => continue 'again,
+                    }
+                    continue;
+                }
+                if node.order > order {
+                    return Place {
+                        previous,
+                        seen,
+                        found: false,
+                    };
+                }
+                if node.order == order && is_key(&node.key) {
+                    return Place {
+                        previous,
+                        seen,
+                        found: true,
+                    };
+                }
+                previous = &node.link;
+                seen = next;
+            }
+        }
+    }
+
+    /// Takes a dead node out of the list and retires it; `None` when the link before it has changed.
+    fn unlink(
+        &self,
+        previous: &Link,
+        seen: *mut Link,
+        next: *mut Link,
+        node: *mut Node<K, V>,
+        guard: &Guard,
+    ) -> Option<*mut Link> {
+        let after = without(next, DEAD);
+        // Release: what `after` points to was read with Acquire; this passes it on.
+        previous
+            .next
+            .compare_exchange(seen, after, Ordering::AcqRel, Ordering::Relaxed)
+            .ok()?;
+        // SAFETY: the exchange made the node unreachable, and only the thread whose exchange does
+        // so retires it; the public bounds on `K` and `V` allow a later drop on another thread.
+        unsafe { reclaim::retire(guard, node.cast(), free_node::<K, V>) };
+        Some(after)
+    }
+
+    /// Puts `node` at its place. `Ok` when its key was not there; else, with `replace`, takes the
+    /// place of the old entry after `old` has seen it, and without gives the node back.
+    pub(super) fn insert<R>(
+        &self,
+        node: Box<Node<K, V>>,
+        replace: bool,
+        guard: &Guard,
+        old: impl FnOnce(&V) -> R,
+    ) -> Result<Option<R>, Box<Node<K, V>>>
+    where
+        K: Eq,
+    {
+        let order = node.order;
+        self.ready(order, guard);
+        let new = Box::into_raw(node);
+        loop {
+            // SAFETY: until it is published the node is ours alone; nobody writes it afterwards.
+            let node = unsafe { &*new };
+            let place = self.seek(order, |key| *key == node.key, guard);
+            if !place.found {
+                // Relaxed: published by the exchange below.
+                node.link
+                    .next
+                    .store(without(place.seen, NEW), Ordering::Relaxed);
+                // Release: publishes the node; pairs with the Acquire loads of links.
+                let published = place.previous.next.compare_exchange(
+                    place.seen,
+                    new.cast(),
+                    Ordering::AcqRel,
+                    Ordering::Relaxed,
+                );
+                if published.is_ok() {
+                    self.added(guard);
+                    return Ok(None);
+                }
+                continue;
+            }
+            if !replace {
+                // SAFETY: it came from `Box::into_raw` above and was not published.
+                return Err(unsafe { Box::from_raw(new) });
+            }
+            let current = without(place.seen, FLAGS).cast::<Node<K, V>>();
+            // SAFETY: the node was reachable while we were pinned (`guard`).
+            let existing = unsafe { &*current };
+            let next = existing.link.next.load(Ordering::Acquire);
+            if flags(next) & DEAD != 0 {
+                continue;
+            }
+            node.link.next.store(next, Ordering::Relaxed);
+            // One exchange removes the old entry and shows the new one: a reader of the dead link
+            // finds the replacement right behind it. Release: publishes the node.
+            let replaced = existing.link.next.compare_exchange(
+                next,
+                with(new.cast(), DEAD),
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+            if replaced.is_ok() {
+                let old = old(&existing.value);
+                self.tidy(&place, with(new.cast(), DEAD), current, order, guard);
+                return Ok(Some(old));
+            }
+        }
+    }
+
+    pub(super) fn remove<R>(
+        &self,
+        order: u64,
+        is_key: impl Fn(&K) -> bool,
+        wanted: impl Fn(&V) -> bool,
+        guard: &Guard,
+        removed: impl FnOnce(&V) -> R,
+    ) -> Option<R> {
+        loop {
+            let place = self.seek(order, &is_key, guard);
+            if !place.found {
+                return None;
+            }
+            let current = without(place.seen, FLAGS).cast::<Node<K, V>>();
+            // SAFETY: the node was reachable while we were pinned (`guard`).
+            let node = unsafe { &*current };
+            if !wanted(&node.value) {
+                return None;
+            }
+            let next = node.link.next.load(Ordering::Acquire);
+            if flags(next) & DEAD != 0 {
+                continue;
+            }
+            // AcqRel: a later reader of the dead link sees what the remover saw.
+            let dead = node.link.next.compare_exchange(
+                next,
+                with(next, DEAD),
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+            if dead.is_ok() {
+                // Relaxed: see `len`.
+                self.writes.len.fetch_sub(1, Ordering::Relaxed);
+                let removed = removed(&node.value);
+                self.tidy(&place, with(next, DEAD), current, order, guard);
+                return Some(removed);
+            }
+        }
+    }
+
+    /// Unlinks a node that this thread has just made dead, by itself or with a second walk.
+    fn tidy(
+        &self,
+        place: &Place<'_>,
+        next: *mut Link,
+        node: *mut Node<K, V>,
+        order: u64,
+        guard: &Guard,
+    ) {
+        if self
+            .unlink(place.previous, place.seen, next, node, guard)
+            .is_none()
+        {
+            // A walk to the end of this hash unlinks it, if nobody has done so.
+            self.seek(order, |_| false, guard);
+        }
+    }
+
+    /// Calls `visit` for every entry that is there from beginning to end, once.
+    pub(super) fn for_each(&self, _guard: &Guard, mut visit: impl FnMut(&K, &V)) {
+        let mut next = self.slot(self.level_first, 0).next.load(Ordering::Acquire);
+        loop {
+            match target(next) {
+                Target::End => return,
+                Target::Slot => {
+                    // SAFETY: slots live as long as the shard.
+                    next = unsafe { &*without(next, FLAGS) }
+                        .next
+                        .load(Ordering::Acquire);
+                }
+                Target::Node => {
+                    // SAFETY: the node was reachable while we were pinned (`_guard`).
+                    let node = unsafe { &*without(next, FLAGS).cast::<Node<K, V>>() };
+                    // Read once: what we go on with must be what made us visit, or a replacement
+                    // made during `visit` would be visited too.
+                    next = node.link.next.load(Ordering::Acquire);
+                    if flags(next) & DEAD == 0 {
+                        visit(&node.key, &node.value);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts the slot of `order` into the list if it is not.
+    #[inline]
+    fn ready(&self, order: u64, guard: &Guard) {
+        let level = self.level.load(Ordering::Acquire);
+        let bucket = order >> (64 - level);
+        let slot = self.slot(level, bucket);
+        if slot.next.load(Ordering::Acquire).is_null() {
+            self.put_in(slot, bucket << (64 - level), guard);
+        }
+    }
+
+    /// Counts a new entry, doubles the buckets when they are three quarters full, and gets a few of
+    /// the new ones ready.
+    #[inline]
+    fn added(&self, guard: &Guard) {
+        // Relaxed: see `len`.
+        let len = self
+            .writes
+            .len
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(1);
+        let level = self.level.load(Ordering::Acquire);
+        let full = (1usize << level) / 4 * 3 + 1;
+        if (len as isize) >= full as isize {
+            self.grow(level);
+        }
+        self.prepare(guard);
+    }
+
+    #[cold]
+    fn grow(&self, level: usize) {
+        let index = level + 1 - self.level_first;
+        if index >= LEVELS || level >= 60 {
+            return;
+        }
+        let array = &self.arrays[index];
+        if array.load(Ordering::Acquire).is_null() {
+            let len = array_len(self.level_first, index);
+            let fresh = new_array(len);
+            // Release: publishes the empty slots; pairs with the loads of `arrays`.
+            let installed =
+                array.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire);
+            if installed.is_err() {
+                // SAFETY: `fresh` was made by `new_array(len)` and nobody else has seen it.
+                unsafe { free_array(fresh, len) };
+            }
+        }
+        // Release: the array is there before the level that needs it; pairs with the loads of
+        // `level`. Failure means that somebody else has raised it.
+        let _ = self
+            .level
+            .compare_exchange(level, level + 1, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Puts two slots that were never used into the list, so that those that nobody writes to, only
+    /// reads from, become short as well. Three quarters of the buckets take as many inserts until
+    /// the next doubling, so two each are enough to be done by then.
+    #[inline]
+    fn prepare(&self, guard: &Guard) {
+        for _ in 0..2 {
+            let level = self.level.load(Ordering::Acquire);
+            // Relaxed: a claim of work, nothing else; if it is lost, the first write does it.
+            let number = self.writes.prepared.load(Ordering::Relaxed);
+            if number >= 1 << level {
+                return;
+            }
+            let claimed = self.writes.prepared.compare_exchange(
+                number,
+                number + 1,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            if claimed.is_err() {
+                return;
+            }
+            // Slots are numbered by level: 2^(l-1) .. 2^l are the odd buckets of level l.
+            let level = number.ilog2() as usize + 1;
+            let bucket = (number as u64 - (1 << (level - 1))) * 2 + 1;
+            let slot = self.slot(level, bucket);
+            if slot.next.load(Ordering::Acquire).is_null() {
+                self.put_in(slot, bucket << (64 - level), guard);
+            }
+        }
+    }
+
+    /// Puts a slot into the list in front of everything with `order` or more. If another thread has
+    /// claimed it, that one does it, and meanwhile walks start further ahead: nobody waits.
+    #[cold]
+    fn put_in(&self, slot: &Link, order: u64, guard: &Guard) {
+        // Acquire on failure is not needed: we leave. On success: nobody else writes it from here.
+        if slot
+            .next
+            .compare_exchange(
+                ptr::null_mut(),
+                ptr::without_provenance_mut(NEW),
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            )
+            .is_err()
+        {
+            return;
+        }
+        let own = with(ptr::from_ref(slot).cast_mut(), SLOT);
+        loop {
+            let place = self.seek_slot(order, guard);
+            // NEW keeps walks from starting here until the exchange below has succeeded. Relaxed:
+            // published by it.
+            slot.next.store(with(place.seen, NEW), Ordering::Relaxed);
+            // Release: publishes the slot's link.
+            if place
+                .previous
+                .next
+                .compare_exchange(place.seen, own, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+            {
+                break;
+            }
+        }
+        // Whoever changed the link since came through the list, and thereby cleared NEW for us.
+        let mut next = slot.next.load(Ordering::Acquire);
+        while flags(next) & NEW != 0 {
+            match slot.next.compare_exchange_weak(
+                next,
+                without(next, NEW),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return,
+                Err(now) => next = now,
+            }
+        }
+    }
+
+    /// The place in front of the first node or slot with `order` or more.
+    fn seek_slot(&self, order: u64, guard: &Guard) -> Place<'_> {
+        'again: loop {
+            let level = self.level.load(Ordering::Acquire);
+            // The slot itself is not ready, so the walk starts before it.
+            let (mut previous, mut seen, _) = self.start(level, order);
+            loop {
+                match target(seen) {
+                    Target::Node => {}
+                    Target::End => {
+                        return Place {
+                            previous,
+                            seen,
+                            found: false,
+                        };
+                    }
+                    Target::Slot => {
+                        let slot = without(seen, FLAGS);
+                        if self.order_of(slot) >= order {
+                            return Place {
+                                previous,
+                                seen,
+                                found: false,
+                            };
+                        }
+                        // SAFETY: slots live as long as the shard.
+                        previous = unsafe { &*slot };
+                        seen = previous.next.load(Ordering::Acquire);
+                        continue;
+                    }
+                }
+                let current = without(seen, FLAGS).cast::<Node<K, V>>();
+                // SAFETY: the node was reachable while we were pinned (`guard`).
+                let node = unsafe { &*current };
+                let next = node.link.next.load(Ordering::Acquire);
+                if flags(next) & DEAD != 0 {
+                    match self.unlink(previous, seen, next, current, guard) {
+                        Some(now) => seen = now,
+                        None => continue 'again,
+                    }
+                    continue;
+                }
+                if node.order >= order {
+                    return Place {
+                        previous,
+                        seen,
+                        found: false,
+                    };
+                }
+                previous = &node.link;
+                seen = next;
+            }
+        }
+    }
+}
+
+impl<K, V> Drop for Shard<K, V> {
+    fn drop(&mut self) {
+        // Nobody else is here; what was unlinked belongs to the reclaimer, what is linked, dead or
+        // not, to us.
+        let mut next = self.slot(self.level_first, 0).next.load(Ordering::Acquire);
+        loop {
+            match target(next) {
+                Target::End => break,
+                Target::Slot => {
+                    // SAFETY: the arrays are freed further down.
+                    next = unsafe { &*without(next, FLAGS) }
+                        .next
+                        .load(Ordering::Acquire);
+                }
+                Target::Node => {
+                    let node = without(next, FLAGS).cast::<Node<K, V>>();
+                    // SAFETY: linked nodes are alive, and each is met once.
+                    let node = unsafe { Box::from_raw(node) };
+                    next = node.link.next.load(Ordering::Acquire);
+                }
+            }
+        }
+        for (index, array) in self.arrays.iter().enumerate() {
+            let array = array.load(Ordering::Acquire);
+            if !array.is_null() {
+                // SAFETY: installed once with this length, and no link is followed any more.
+                unsafe { free_array(array, array_len(self.level_first, index)) };
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `node` came from a `Box<Node<K, V>>` and nobody else uses it any more.
+unsafe fn free_node<K, V>(node: *mut ()) {
+    // SAFETY: the caller vouches.
+    drop(unsafe { Box::from_raw(node.cast::<Node<K, V>>()) });
+}
+
+fn array_len(level_first: usize, index: usize) -> usize {
+    if index == 0 {
+        1 << level_first
+    } else {
+        1 << (level_first + index - 1)
+    }
+}
+
+fn new_array(len: usize) -> *mut Link {
+    let array: Box<[Link]> = (0..len)
+        .map(|_| Link {
+            next: AtomicPtr::new(ptr::null_mut()),
+        })
+        .collect();
+    Box::into_raw(array).cast()
+}
+
+/// # Safety
+/// `array` came from `new_array(len)` and nobody else uses it any more.
+unsafe fn free_array(array: *mut Link, len: usize) {
+    // SAFETY: the caller vouches.
+    drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(array, len)) });
+}

@@ -3,6 +3,7 @@
 mod alpn;
 mod auth;
 mod authority;
+mod development;
 mod files;
 mod pump;
 mod reload;

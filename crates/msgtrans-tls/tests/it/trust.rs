@@ -1,6 +1,6 @@
 //! Servers that a client believes, and those it refuses.
 
-use msgtrans_tls::{ClientTls, Identity, PinMismatch, Roots, ServerTls, SpkiPin, TlsError};
+use msgtrans_tls::{ClientTls, Identity, PinMismatch, ServerTls, SpkiPin, TlsError};
 use rcgen::KeyPair;
 use rustls::{CertificateError, Error};
 use rustls_pki_types::ServerName;
@@ -86,28 +86,6 @@ fn another_authority_of_the_same_name_is_refused() {
         refused(&client, server, "node.example"),
         CertificateError::BadSignature
     );
-}
-
-#[test]
-fn the_development_certificate_is_its_own_root_for_every_loopback_name() {
-    let identity = Identity::development().unwrap();
-    let roots = Roots::from_pem(identity.to_pem().certificates.as_bytes()).unwrap();
-    let client = ClientTls::new().roots(roots);
-    for host in ["localhost", "127.0.0.1", "::1", "[::1]"] {
-        let server = ServerTls::new(identity.clone());
-        assert!(connect(&client, &server, host).is_ok(), "{host}");
-    }
-    assert!(matches!(
-        refused(&client, identity, "example.org"),
-        CertificateError::NotValidForNameContext { .. }
-    ));
-}
-
-#[test]
-fn each_development_certificate_has_a_key_of_its_own() {
-    let one = Identity::development().unwrap();
-    let two = Identity::development().unwrap();
-    assert_ne!(one.spki_pin(), two.spki_pin());
 }
 
 #[test]

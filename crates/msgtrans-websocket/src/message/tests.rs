@@ -362,11 +362,18 @@ fn an_idle_reader_is_small() {
     );
 }
 
-/// A message in fragments, with the control frames that come before each of them.
+/// A fragment and the control frames that come before it.
+#[derive(Debug, Clone)]
+struct Fragment {
+    /// Pings (`true`) and pongs, with their payloads.
+    before: Vec<(bool, Vec<u8>)>,
+    payload: Vec<u8>,
+}
+
 #[derive(Debug, Clone)]
 struct Sent {
     text: bool,
-    fragments: Vec<(Vec<(bool, Vec<u8>)>, Vec<u8>)>,
+    fragments: Vec<Fragment>,
 }
 
 fn sent() -> impl Strategy<Value = Sent> {
@@ -375,10 +382,11 @@ fn sent() -> impl Strategy<Value = Sent> {
         4 => prop::collection::vec(any::<u8>(), 0..200),
         1 => prop::collection::vec(any::<u8>(), 65_500..65_600),
     ];
-    let fragment = (prop::collection::vec(control, 0..2), binary);
+    let fragment = (prop::collection::vec(control, 0..2), binary)
+        .prop_map(|(before, payload)| Fragment { before, payload });
     (any::<bool>(), prop::collection::vec(fragment, 1..4)).prop_map(|(text, mut fragments)| {
         if text {
-            for (_, payload) in &mut fragments {
+            for Fragment { payload, .. } in &mut fragments {
                 payload.iter_mut().for_each(|byte| *byte &= 0x7f);
             }
         }
@@ -391,8 +399,8 @@ fn encode(sender: Role, messages: &[Sent]) -> (Vec<u8>, Vec<Event>) {
     let mut events = Vec::new();
     for Sent { text, fragments } in messages {
         let mut whole = Vec::new();
-        for (index, (controls, payload)) in fragments.iter().enumerate() {
-            for (ping, payload) in controls {
+        for (index, Fragment { before, payload }) in fragments.iter().enumerate() {
+            for (ping, payload) in before {
                 let opcode = if *ping { OpCode::Ping } else { OpCode::Pong };
                 bytes.extend_from_slice(&frame(sender, opcode, true, payload));
                 let payload = Bytes::copy_from_slice(payload);

@@ -1,0 +1,93 @@
+//! Where an HTTP head ends, found in one pass however the bytes are cut.
+
+use tungstenite::Error;
+use tungstenite::handshake::machine::TryParse;
+use tungstenite::http::{HeaderMap, HeaderName};
+
+/// The longest head of a request or response, in bytes, blank line included.
+pub const HEAD_LEN_MAX: usize = 8 * 1024;
+/// The most header lines of a head.
+pub const HEAD_HEADERS_MAX: usize = 64;
+
+/// How far the search for the blank line has come.
+///
+/// The parser runs once, on a complete head: parsing again with every byte that trickles in would
+/// cost the square of the head's length.
+#[derive(Debug, Default)]
+pub(super) struct HeadScan {
+    scanned: usize,
+    lines: usize,
+    line_is_empty: bool,
+}
+
+/// Why no head can come of the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeadLimit {
+    Length,
+    Headers,
+}
+
+impl HeadScan {
+    /// Goes on where it stopped; the length of the head once its blank line is there.
+    pub(super) fn find_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadLimit> {
+        let end = bytes.len().min(HEAD_LEN_MAX);
+        for (index, byte) in bytes.iter().enumerate().take(end).skip(self.scanned) {
+            match byte {
+                b'\n' if self.line_is_empty => return Ok(Some(index + 1)),
+                b'\n' => {
+                    self.line_is_empty = true;
+                    self.lines += 1;
+                    // The first line is no header, and the blank one has not come yet.
+                    if self.lines > 1 + HEAD_HEADERS_MAX {
+                        return Err(HeadLimit::Headers);
+                    }
+                }
+                b'\r' => {}
+                _ => self.line_is_empty = false,
+            }
+        }
+        self.scanned = end;
+        if end == HEAD_LEN_MAX {
+            Err(HeadLimit::Length)
+        } else {
+            Ok(None)
+        }
+    }
+}
+
+/// Parses a complete head; one that the parser takes for incomplete is `None`, too.
+pub(super) fn parse<T: TryParse>(head: &[u8]) -> Result<Option<T>, Error> {
+    match T::try_parse(head)? {
+        Some((len, parsed)) if len == head.len() => Ok(Some(parsed)),
+        _ => Ok(None),
+    }
+}
+
+/// The one value of a header that must not be repeated, as text.
+pub(super) fn single(headers: &HeaderMap, name: HeaderName) -> Single<'_> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Single::Absent,
+        (Some(value), None) => value.to_str().map_or(Single::Unusable, Single::Text),
+        (Some(_), Some(_)) => Single::Unusable,
+    }
+}
+
+/// See [`single`].
+pub(super) enum Single<'a> {
+    Absent,
+    Text(&'a str),
+    /// Repeated, or not visible ASCII.
+    Unusable,
+}
+
+/// The comma-separated items of a header, over all its lines.
+pub(super) fn list(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+}

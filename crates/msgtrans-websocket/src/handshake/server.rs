@@ -1,0 +1,276 @@
+//! The server's side: read a request under limits, decide, answer.
+
+use bytes::BytesMut;
+use tungstenite::Error;
+use tungstenite::error::{CapacityError, ProtocolError};
+use tungstenite::handshake::server::{Request, create_response, write_response};
+use tungstenite::http::{HeaderMap, HeaderValue, header};
+
+use super::head::{self, HEAD_HEADERS_MAX, HEAD_LEN_MAX, HeadLimit, HeadScan, Single};
+use super::{OriginPolicy, Subprotocol};
+
+/// What a listener demands of an upgrade.
+#[derive(Debug, Clone, Default)]
+pub struct UpgradePolicy {
+    /// The path that is served, compared exactly and without the query; `None`: every path.
+    pub path: Option<String>,
+    /// Which web pages may connect.
+    pub origins: OriginPolicy,
+    /// Whether this listener ends TLS itself, so that a page over plain HTTP is a foreign one.
+    pub tls: bool,
+    /// The subprotocols that are spoken, most wanted first. Empty: none is negotiated, whatever is
+    /// offered.
+    pub subprotocols: Vec<Subprotocol>,
+}
+
+/// A request that is granted.
+#[derive(Debug)]
+pub struct Upgrade {
+    /// The whole answer, to be written before anything else.
+    pub response: Vec<u8>,
+    /// What the connection will speak; `None` where the client offered nothing, so that the first
+    /// frame decides.
+    pub subprotocol: Option<Subprotocol>,
+}
+
+/// A request that is not granted. [`status`](Self::status) and the message make up the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The bytes are not an HTTP/1.1 request.
+    #[error("request is not well-formed HTTP/1.1")]
+    Malformed,
+    /// The head does not end within [`HEAD_LEN_MAX`] bytes.
+    #[error("request head exceeds the limit of {HEAD_LEN_MAX} bytes")]
+    HeadTooLong,
+    /// The head has more than [`HEAD_HEADERS_MAX`] header lines.
+    #[error("request has more than {HEAD_HEADERS_MAX} headers")]
+    TooManyHeaders,
+    /// The head was not complete at the deadline, which is the caller's to keep.
+    #[error("request was not complete in time")]
+    Timeout,
+    /// A method other than GET.
+    #[error("method must be GET")]
+    Method,
+    /// A plain request, not one to upgrade to WebSocket.
+    #[error("this endpoint speaks WebSocket only")]
+    NotAnUpgrade,
+    /// A version of WebSocket other than 13.
+    #[error("websocket version must be 13")]
+    Version,
+    /// `Sec-WebSocket-Key` is absent, repeated, or not 16 bytes in Base64.
+    #[error("sec-websocket-key must be 16 bytes in base64")]
+    Key,
+    /// `Host` is absent or repeated.
+    #[error("request must have one host header")]
+    Host,
+    /// The request announces a body, where frames are to begin.
+    #[error("request must not have a body")]
+    Body,
+    /// Nothing is served under this path.
+    #[error("nothing is served under this path")]
+    Path,
+    /// The page that dials may not.
+    #[error("origin is not allowed")]
+    Origin,
+    /// Subprotocols are offered, and none that this listener speaks.
+    #[error("none of the offered subprotocols is spoken here")]
+    Subprotocol,
+}
+
+impl Refusal {
+    /// The HTTP status of the answer.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        self.status_line().0
+    }
+
+    fn status_line(self) -> (u16, &'static str) {
+        match self {
+            Self::Malformed | Self::Key | Self::Host | Self::Body | Self::Subprotocol => {
+                (400, "Bad Request")
+            }
+            Self::Origin => (403, "Forbidden"),
+            Self::Path => (404, "Not Found"),
+            Self::Method => (405, "Method Not Allowed"),
+            Self::Timeout => (408, "Request Timeout"),
+            Self::NotAnUpgrade | Self::Version => (426, "Upgrade Required"),
+            Self::HeadTooLong | Self::TooManyHeaders => (431, "Request Header Fields Too Large"),
+        }
+    }
+
+    /// The whole answer; the connection is closed after it.
+    #[must_use]
+    pub fn response(self) -> Vec<u8> {
+        let (status, name) = self.status_line();
+        let more = match self {
+            Self::Method => "Allow: GET\r\n",
+            Self::NotAnUpgrade | Self::Version => {
+                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            }
+            _ => "",
+        };
+        // Whoever sends Upgrade names it in Connection as well.
+        let connection = if status == 426 {
+            "Upgrade, close"
+        } else {
+            "close"
+        };
+        let body = format!("{self}\n");
+        format!(
+            "HTTP/1.1 {status} {name}\r\nConnection: {connection}\r\n{more}\
+             Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len(),
+        )
+        .into_bytes()
+    }
+
+    fn from_tungstenite(error: &Error) -> Self {
+        match error {
+            Error::Protocol(error) => match error {
+                ProtocolError::WrongHttpMethod => Self::Method,
+                ProtocolError::MissingConnectionUpgradeHeader
+                | ProtocolError::MissingUpgradeWebSocketHeader => Self::NotAnUpgrade,
+                ProtocolError::MissingSecWebSocketVersionHeader => Self::Version,
+                ProtocolError::MissingSecWebSocketKey | ProtocolError::InvalidSecWebSocketKey => {
+                    Self::Key
+                }
+                _ => Self::Malformed,
+            },
+            Error::Capacity(CapacityError::TooManyHeaders) => Self::TooManyHeaders,
+            _ => Self::Malformed,
+        }
+    }
+}
+
+impl From<HeadLimit> for Refusal {
+    fn from(limit: HeadLimit) -> Self {
+        match limit {
+            HeadLimit::Length => Self::HeadTooLong,
+            HeadLimit::Headers => Self::TooManyHeaders,
+        }
+    }
+}
+
+/// Reads one upgrade request as its bytes arrive.
+#[derive(Debug, Default)]
+pub struct ServerUpgrade {
+    scan: HeadScan,
+}
+
+impl ServerUpgrade {
+    /// A reader at the beginning of a connection.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Looks at all that has arrived so far; `None` while the head is incomplete. The caller leaves the
+    /// bytes in `input`, appends to them, and stops reading at [`HEAD_LEN_MAX`] bytes.
+    ///
+    /// On success the head is taken from `input`; what stands behind it are frames that the client sent
+    /// too early, to be read once the answer is written.
+    ///
+    /// # Errors
+    /// The reason to refuse, as early as the bytes show it. Write [`Refusal::response`] and close; what
+    /// is left in `input` is worth nothing.
+    ///
+    /// Cost: each byte is looked at once while the head is incomplete, and parsed once at its end.
+    pub fn read(
+        &mut self,
+        input: &mut BytesMut,
+        policy: &UpgradePolicy,
+    ) -> Result<Option<Upgrade>, Refusal> {
+        // A TLS hello or a bare MsgTrans frame will never end in a blank line: do not wait for it.
+        if input.first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
+            return Err(Refusal::Malformed);
+        }
+        let Some(len) = self.scan.find_end(input)? else {
+            return Ok(None);
+        };
+        let head = input.split_to(len);
+        let request = head::parse::<Request>(&head)
+            .map_err(|error| Refusal::from_tungstenite(&error))?
+            .ok_or(Refusal::Malformed)?;
+        decide(request, policy).map(Some)
+    }
+}
+
+/// Checks what tungstenite does not, and lets it check the rest and build the answer.
+fn decide(mut request: Request, policy: &UpgradePolicy) -> Result<Upgrade, Refusal> {
+    join_connection(request.headers_mut());
+    let mut response =
+        create_response(&request).map_err(|error| Refusal::from_tungstenite(&error))?;
+
+    let headers = request.headers();
+    let Single::Text(_) = head::single(headers, header::SEC_WEBSOCKET_KEY) else {
+        return Err(Refusal::Key);
+    };
+    let Single::Text(host) = head::single(headers, header::HOST) else {
+        return Err(Refusal::Host);
+    };
+    if has_body(headers) {
+        return Err(Refusal::Body);
+    }
+    if policy
+        .path
+        .as_deref()
+        .is_some_and(|path| path != request.uri().path())
+    {
+        return Err(Refusal::Path);
+    }
+    match head::single(headers, header::ORIGIN) {
+        Single::Absent => {}
+        Single::Text(origin) if policy.origins.allows(origin, host, policy.tls) => {}
+        _ => return Err(Refusal::Origin),
+    }
+    let subprotocol = choose(headers, &policy.subprotocols)?;
+    if let Some(subprotocol) = subprotocol {
+        let name = HeaderValue::from_static(subprotocol.as_str());
+        response
+            .headers_mut()
+            .insert(header::SEC_WEBSOCKET_PROTOCOL, name);
+    }
+
+    let mut bytes = Vec::with_capacity(192);
+    write_response(&mut bytes, &response).map_err(|_| Refusal::Malformed)?;
+    Ok(Upgrade {
+        response: bytes,
+        subprotocol,
+    })
+}
+
+/// Makes one line of several Connection headers: tungstenite reads the first alone.
+fn join_connection(headers: &mut HeaderMap) {
+    if headers.get_all(header::CONNECTION).iter().nth(1).is_some() {
+        let joined = head::list(headers, header::CONNECTION)
+            .collect::<Vec<_>>()
+            .join(", ");
+        if let Ok(joined) = HeaderValue::try_from(joined) {
+            headers.insert(header::CONNECTION, joined);
+        }
+    }
+}
+
+/// Whether bytes of a body would be taken for frames, or frames for a body by a proxy before us.
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers
+            .get_all(header::CONTENT_LENGTH)
+            .iter()
+            .any(|len| len != "0")
+}
+
+/// The first of ours that the client offers.
+fn choose(headers: &HeaderMap, ours: &[Subprotocol]) -> Result<Option<Subprotocol>, Refusal> {
+    let offers = || head::list(headers, header::SEC_WEBSOCKET_PROTOCOL);
+    if ours.is_empty() || offers().next().is_none() {
+        return Ok(None);
+    }
+    let offered = |ours: &&Subprotocol| offers().any(|offer| offer == ours.as_str());
+    ours.iter()
+        .find(offered)
+        .copied()
+        .map(Some)
+        .ok_or(Refusal::Subprotocol)
+}

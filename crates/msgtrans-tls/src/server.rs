@@ -116,10 +116,8 @@ impl ServerTls {
             .with_cert_resolver(self.current.clone());
         config.alpn_protocols = alpn_names(alpn)?;
         match self.resumption.unwrap_or(self.default_resumption()) {
-            Resumption::Off => {
-                config.session_storage = Arc::new(NoServerSessionStorage {});
-                config.send_tls13_tickets = 0;
-            }
+            // Without a place to keep sessions rustls issues no tickets.
+            Resumption::Off => config.session_storage = Arc::new(NoServerSessionStorage {}),
             Resumption::Tickets => {
                 config.session_storage = Arc::new(NoServerSessionStorage {});
                 config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(refused)?;

@@ -95,6 +95,14 @@ pub struct CloseReason {
 /// The longest reason that a Goodbye carries, in bytes (wire format, tag 17).
 pub(crate) const REASON_MAX: usize = 1024;
 
+/// The longest beginning of `text` that has at most `max` bytes and cuts no character.
+pub(crate) fn cut(text: &str, max: usize) -> &str {
+    (0..=max.min(text.len()))
+        .rev()
+        .find_map(|end| text.get(..end))
+        .unwrap_or_default()
+}
+
 impl CloseReason {
     /// This side closes with `code`; a `reason` above 1 024 bytes is cut at a character boundary.
     pub fn local(code: Code, reason: impl Into<String>) -> Self {
@@ -112,13 +120,7 @@ impl CloseReason {
     }
 
     fn with(code: Code, mut reason: String, initiator: Initiator) -> Self {
-        if reason.len() > REASON_MAX {
-            let end = (0..=REASON_MAX)
-                .rev()
-                .find(|at| reason.is_char_boundary(*at))
-                .unwrap_or(0);
-            reason.truncate(end);
-        }
+        reason.truncate(cut(&reason, REASON_MAX).len());
         Self {
             code,
             reason,

@@ -7,26 +7,32 @@ use crate::header::{HEADER_LEN, Header, WireVersion};
 use crate::limits::Limits;
 use crate::meta::Meta;
 use crate::out_buffer::OutBuffer;
-use crate::packet::{Compression, Flags, Packet};
+use crate::packet::{Compression, Flags, Packet, PacketType};
+
+/// Bytes of the length in front of a META block.
+const META_LENGTH_LEN: usize = 2;
 
 /// Appends `packet` to `out` as one frame of `version`.
 ///
-/// Nothing is appended on an error. Cost: one copy of header and payload below 4 KiB, a reference above; no allocation
-/// unless `out` grows or the packet has [`Meta`].
+/// Nothing is appended on an error. Cost: one copy of header and payload up to 4 KiB, a reference above; no allocation
+/// unless `out` grows.
 ///
 /// # Errors
-/// A type or compression that `version` does not have, an extended header above 65 535 bytes, a payload above 4 GiB.
+/// What the peer would close the session for: a type or compression that `version` does not have, an extended header
+/// above 65 535 bytes with [`Meta`] included, a payload above 4 GiB, a control frame above its limit or with an extended
+/// header, the unreliable flag on anything but a OneWay of v2.
 #[inline]
 pub fn encode(
     packet: &Packet,
     version: WireVersion,
     out: &mut OutBuffer,
 ) -> Result<(), EncodeError> {
-    let meta = encode_meta(packet, version)?;
+    let meta = meta_of(packet, version)?;
     let header = header_of(packet, version, &meta)?;
     out.put_slice(&header.to_bytes());
-    if let Some(meta) = &meta {
-        out.put_slice(meta);
+    if let Some((meta, len)) = meta {
+        out.put_slice(&len.to_be_bytes());
+        meta.put(out.copied_mut());
     }
     if !packet.ext_header.is_empty() {
         out.put_bytes(&packet.ext_header);
@@ -41,21 +47,18 @@ pub fn encode(
 /// As [`encode`].
 #[inline]
 pub fn encoded_len(packet: &Packet, version: WireVersion) -> Result<usize, EncodeError> {
-    let meta = encode_meta(packet, version)?;
+    let meta = meta_of(packet, version)?;
     header_of(packet, version, &meta).map(|header| header.frame_len())
 }
 
-/// The META block with its length in front; `None` where there is nothing to say or no place to say it.
+/// What goes into the META block and its length; `None` where there is nothing to say or no place to say it.
 #[inline]
-fn encode_meta(packet: &Packet, version: WireVersion) -> Result<Option<Vec<u8>>, EncodeError> {
-    match &packet.meta {
+fn meta_of(packet: &Packet, version: WireVersion) -> Result<Option<(&Meta, u16)>, EncodeError> {
+    match packet.meta.as_deref() {
         Some(meta) if version == WireVersion::V2 => {
-            let fields = meta.encode()?;
-            let mut block = Vec::with_capacity(2 + fields.len());
-            // Bounded by the checks in `Meta::encode`, far below 65 535.
-            block.extend_from_slice(&(fields.len() as u16).to_be_bytes());
-            block.extend_from_slice(&fields);
-            Ok(Some(block))
+            let len = meta.encoded_len()?;
+            let len = u16::try_from(len).map_err(|_| ext_header_too_large(len))?;
+            Ok(Some((meta, len)))
         }
         _ => Ok(None),
     }
@@ -65,7 +68,7 @@ fn encode_meta(packet: &Packet, version: WireVersion) -> Result<Option<Vec<u8>>,
 fn header_of(
     packet: &Packet,
     version: WireVersion,
-    meta: &Option<Vec<u8>>,
+    meta: &Option<(&Meta, u16)>,
 ) -> Result<Header, EncodeError> {
     let Packet {
         packet_type,
@@ -84,15 +87,18 @@ fn header_of(
             version,
         });
     }
-    let ext_len = ext_header.len() + meta.as_ref().map_or(0, Vec::len);
-    let ext_header_len = u16::try_from(ext_len).map_err(|_| EncodeError::ExtHeaderTooLarge {
-        len: ext_len,
-        max: Limits::MAX_EXT_HEADER,
-    })?;
+    let meta_len = meta.map_or(0, |(_, len)| {
+        usize::from(len).saturating_add(META_LENGTH_LEN)
+    });
+    let ext_len = ext_header.len().saturating_add(meta_len);
+    let ext_header_len = u16::try_from(ext_len).map_err(|_| ext_header_too_large(ext_len))?;
     let payload_len = u32::try_from(payload.len()).map_err(|_| EncodeError::PayloadTooLarge {
         len: payload.len(),
         max: u32::MAX,
     })?;
+    if *packet_type != PacketType::OneWay && version == WireVersion::V2 {
+        check_type(packet, ext_len)?;
+    }
     let flags = match meta {
         Some(_) => flags.with(Flags::META),
         None => flags.without(Flags::META),
@@ -107,6 +113,46 @@ fn header_of(
         payload_len,
         flags,
     })
+}
+
+/// What v2 forbids to types other than OneWay; the peer's [`Header::parse`] would refuse it.
+#[inline]
+fn check_type(packet: &Packet, ext_len: usize) -> Result<(), EncodeError> {
+    let packet_type = packet.packet_type;
+    if packet.flags.contains(Flags::UNRELIABLE) {
+        return Err(EncodeError::UnreliableNotOneWay { packet_type });
+    }
+    if packet_type.is_data() {
+        return Ok(());
+    }
+    if ext_len != 0 {
+        return Err(EncodeError::ControlWithExtHeader {
+            packet_type,
+            len: ext_len,
+        });
+    }
+    if packet.compression != Compression::None {
+        return Err(EncodeError::CompressionUnavailable {
+            compression: packet.compression,
+        });
+    }
+    let max = Limits::max_control(packet_type);
+    if packet.payload.len() > max as usize {
+        return Err(EncodeError::ControlTooLarge {
+            packet_type,
+            len: packet.payload.len(),
+            max,
+        });
+    }
+    Ok(())
+}
+
+#[cold]
+fn ext_header_too_large(len: usize) -> EncodeError {
+    EncodeError::ExtHeaderTooLarge {
+        len,
+        max: Limits::MAX_EXT_HEADER,
+    }
 }
 
 /// Decodes exactly one frame that fills `frame`, as a WebSocket message or a datagram holds it.
@@ -133,7 +179,7 @@ pub fn decode_exact(
             frame: header.frame_len(),
         });
     }
-    packet_of(&header, frame).map(|packet| (packet, header.version))
+    whole_frame(&header, frame).map(|packet| (packet, header.version))
 }
 
 #[inline]
@@ -148,40 +194,55 @@ pub(crate) fn expect_version(
 }
 
 /// Makes the packet of a whole frame, its parts sharing `frame`.
-#[inline]
-pub(crate) fn packet_of(header: &Header, mut frame: Bytes) -> Result<Packet, DecodeError> {
+pub(crate) fn whole_frame(header: &Header, mut frame: Bytes) -> Result<Packet, DecodeError> {
     frame.advance(HEADER_LEN);
-    let ext_len = usize::from(header.ext_header_len);
-    let mut ext_header = if ext_len == 0 {
-        Bytes::new()
-    } else {
-        frame.split_to(ext_len)
-    };
-    let mut flags = header.flags;
-    let mut meta = None;
-    if flags.contains(Flags::META) {
-        flags = flags.without(Flags::META);
-        if ext_header.len() < 2 {
-            return Err(DecodeError::MetaTruncated {
-                len: ext_header.len(),
-            });
-        }
-        let len = usize::from(ext_header.get_u16());
-        if ext_header.len() < len {
-            return Err(DecodeError::MetaTruncated {
-                len: ext_header.len(),
-            });
-        }
-        meta = Some(Box::new(Meta::decode(ext_header.split_to(len))?));
+    let ext_header = frame.split_to(usize::from(header.ext_header_len));
+    let packet = packet_of(header, ext_header, frame);
+    if header.flags.contains(Flags::META) {
+        return strip_meta(packet);
     }
-    Ok(Packet {
+    Ok(packet)
+}
+
+/// Makes the packet of a frame's parts, META still in front of the extended header. Empty parts are static: one that
+/// shared the read buffer would keep it alive without holding a byte of it.
+#[inline(always)]
+pub(crate) fn packet_of(header: &Header, ext_header: Bytes, payload: Bytes) -> Packet {
+    Packet {
         packet_type: header.packet_type,
         compression: header.compression,
         biz_type: header.biz_type,
         message_id: header.message_id,
-        flags,
-        ext_header,
-        payload: frame,
-        meta,
-    })
+        flags: header.flags,
+        ext_header: unless_empty(ext_header),
+        payload: unless_empty(payload),
+        meta: None,
+    }
 }
+
+#[inline(always)]
+fn unless_empty(part: Bytes) -> Bytes {
+    if part.is_empty() { Bytes::new() } else { part }
+}
+
+/// Reads META and takes it off the extended header.
+#[inline(never)]
+pub(crate) fn strip_meta(mut packet: Packet) -> Result<Packet, DecodeError> {
+    packet.flags = packet.flags.without(Flags::META);
+    let truncated = DecodeError::MetaTruncated {
+        len: packet.ext_header.len(),
+    };
+    let Some((len, rest)) = packet.ext_header.split_first_chunk::<META_LENGTH_LEN>() else {
+        return Err(truncated);
+    };
+    let Some((fields, rest)) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len))) else {
+        return Err(truncated);
+    };
+    let meta = Meta::decode(fields)?;
+    packet.meta = (meta != Meta::default()).then(|| Box::new(meta));
+    packet.ext_header = packet.ext_header.slice_ref(rest);
+    Ok(packet)
+}
+
+#[cfg(test)]
+mod tests;

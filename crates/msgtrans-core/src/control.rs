@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
-use crate::close_reason::REASON_MAX;
+use crate::close_reason::{REASON_MAX, cut};
 use crate::error::DecodeError;
 use crate::limits::Limits;
 use crate::packet::{Packet, PacketType};
@@ -67,6 +67,18 @@ pub struct Resume {
     pub received: u64,
 }
 
+impl Resume {
+    fn parse(value: &[u8]) -> Option<Self> {
+        let (session, rest) = value.split_first_chunk()?;
+        let (token, received) = rest.split_first_chunk()?;
+        Some(Self {
+            session: SessionId::new(u64::from_be_bytes(*session)),
+            token: *token,
+            received: u64::from_be_bytes(received.try_into().ok()?),
+        })
+    }
+}
+
 impl fmt::Debug for Resume {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resume")
@@ -90,7 +102,7 @@ pub struct Hello {
     pub auth: Option<Bytes>,
     /// The session to go on with.
     pub resume: Option<Resume>,
-    /// Name and version of the client's software.
+    /// Name and version of the client's software; cut at 256 bytes on the wire.
     pub agent: Option<String>,
     /// How many bytes the client keeps for replay.
     pub replay_bytes: u32,
@@ -141,7 +153,7 @@ impl fmt::Debug for Hello {
 impl Hello {
     /// The frame.
     pub fn to_packet(&self) -> Packet {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         tlv::put(&mut out, tag::MAX_FRAME, &self.max_frame.to_be_bytes());
         tlv::put(&mut out, tag::FEATURES, &self.features.0.to_be_bytes());
         tlv::put(
@@ -153,10 +165,9 @@ impl Hello {
             tlv::put(&mut out, tag::AUTH, auth);
         }
         if let Some(resume) = &self.resume {
-            let mut value = [0; 32];
-            value[..8].copy_from_slice(&resume.session.as_u64().to_be_bytes());
-            value[8..24].copy_from_slice(&resume.token);
-            value[24..].copy_from_slice(&resume.received.to_be_bytes());
+            let session = resume.session.as_u64().to_be_bytes();
+            let received = resume.received.to_be_bytes();
+            let value = [&session[..], &resume.token, &received].concat();
             tlv::put(&mut out, tag::RESUME, &value);
         }
         put_agent(&mut out, self.agent.as_deref());
@@ -167,7 +178,7 @@ impl Hello {
                 &self.replay_bytes.to_be_bytes(),
             );
         }
-        Packet::numbered(PacketType::Hello, 0, out.freeze())
+        Packet::numbered(PacketType::Hello, 0, out)
     }
 
     /// Reads the body of a Hello.
@@ -176,23 +187,17 @@ impl Hello {
     /// A malformed, overrunning or duplicate field, a `max_frame` below 81 920.
     pub fn from_packet(packet: &Packet) -> Result<Self, DecodeError> {
         let mut hello = Self::default();
-        tlv::parse(packet.payload.clone(), |field| {
+        tlv::parse(&packet.payload, |field| {
             match field.tag {
                 tag::MAX_FRAME => hello.max_frame = max_frame(field.u32()?)?,
                 tag::FEATURES => hello.features = Features(field.u32()?),
                 tag::HEARTBEAT_MS => {
                     hello.heartbeat = Duration::from_millis(u64::from(field.u32()?))
                 }
-                tag::AUTH => hello.auth = Some(field.value),
+                tag::AUTH => hello.auth = Some(field.bytes(usize::from(u16::MAX))?),
                 tag::RESUME => {
-                    let value: [u8; 32] = field.array()?;
-                    let (session, rest) = value.split_at(8);
-                    let (token, received) = rest.split_at(16);
-                    hello.resume = Some(Resume {
-                        session: SessionId::new(be_u64(session)),
-                        token: token.try_into().unwrap_or_default(),
-                        received: be_u64(received),
-                    });
+                    let resume = Resume::parse(field.value);
+                    hello.resume = Some(resume.ok_or_else(|| field.wrong_length())?);
                 }
                 tag::AGENT => hello.agent = Some(field.text(AGENT_MAX)?),
                 tag::REPLAY_BYTES => hello.replay_bytes = field.u32()?,
@@ -215,7 +220,7 @@ pub struct Welcome {
     pub heartbeat: Duration,
     /// The session's name.
     pub session: SessionId,
-    /// Name and version of the server's software.
+    /// Name and version of the server's software; cut at 256 bytes on the wire.
     pub agent: Option<String>,
     /// The secret that resumes the session, and for how long.
     pub resume: Option<([u8; 16], Duration)>,
@@ -253,7 +258,7 @@ impl fmt::Debug for Welcome {
 impl Welcome {
     /// The frame.
     pub fn to_packet(&self) -> Packet {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         tlv::put(&mut out, tag::MAX_FRAME, &self.max_frame.to_be_bytes());
         tlv::put(&mut out, tag::FEATURES, &self.features.0.to_be_bytes());
         tlv::put(
@@ -281,7 +286,7 @@ impl Welcome {
                 &self.replay_bytes.to_be_bytes(),
             );
         }
-        Packet::numbered(PacketType::Welcome, 0, out.freeze())
+        Packet::numbered(PacketType::Welcome, 0, out)
     }
 
     /// Reads the body of a Welcome.
@@ -300,7 +305,7 @@ impl Welcome {
             replay_bytes: 0,
         };
         let (mut session, mut token, mut window) = (None, None, Duration::ZERO);
-        tlv::parse(packet.payload.clone(), |field| {
+        tlv::parse(&packet.payload, |field| {
             match field.tag {
                 tag::MAX_FRAME => welcome.max_frame = max_frame(field.u32()?)?,
                 tag::FEATURES => welcome.features = Features(field.u32()?),
@@ -350,12 +355,14 @@ impl Goodbye {
         }
     }
 
-    /// The frame, of type Goodbye or GoAway.
+    /// The frame, of type Goodbye or GoAway. A reason above 1 024 bytes is cut at a character boundary, a `go_to` above
+    /// 1 024 bytes is left out.
     pub fn to_packet(&self, packet_type: PacketType) -> Packet {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         tlv::put(&mut out, tag::CODE, &self.code.0.to_be_bytes());
         if !self.reason.is_empty() {
-            tlv::put(&mut out, tag::REASON, self.reason.as_bytes());
+            let reason = cut(&self.reason, REASON_MAX);
+            tlv::put(&mut out, tag::REASON, reason.as_bytes());
         }
         if let Some(retry_after) = self.retry_after {
             tlv::put(
@@ -364,10 +371,11 @@ impl Goodbye {
                 &millis(retry_after).to_be_bytes(),
             );
         }
-        if let Some(go_to) = &self.go_to {
+        // Half a URL would lead somewhere else.
+        if let Some(go_to) = self.go_to.as_ref().filter(|url| url.len() <= GO_TO_MAX) {
             tlv::put(&mut out, tag::GO_TO, go_to.as_bytes());
         }
-        Packet::numbered(packet_type, 0, out.freeze())
+        Packet::numbered(packet_type, 0, out)
     }
 
     /// Reads the body; an absent code is 0.
@@ -381,7 +389,7 @@ impl Goodbye {
             retry_after: None,
             go_to: None,
         };
-        tlv::parse(packet.payload.clone(), |field| {
+        tlv::parse(&packet.payload, |field| {
             match field.tag {
                 tag::CODE => goodbye.code = Code(field.u16()?),
                 tag::REASON => goodbye.reason = field.text(REASON_MAX)?,
@@ -397,13 +405,9 @@ impl Goodbye {
     }
 }
 
-fn put_agent(out: &mut BytesMut, agent: Option<&str>) {
+fn put_agent(out: &mut Vec<u8>, agent: Option<&str>) {
     if let Some(agent) = agent {
-        let end = (0..=agent.len().min(AGENT_MAX))
-            .rev()
-            .find(|at| agent.is_char_boundary(*at))
-            .unwrap_or(0);
-        tlv::put(out, tag::AGENT, &agent.as_bytes()[..end]);
+        tlv::put(out, tag::AGENT, cut(agent, AGENT_MAX).as_bytes());
     }
 }
 
@@ -421,8 +425,5 @@ fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-fn be_u64(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0, |value, byte| value << 8 | u64::from(*byte))
-}
+#[cfg(test)]
+mod tests;

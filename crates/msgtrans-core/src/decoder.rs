@@ -2,17 +2,21 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::codec::{expect_version, packet_of};
+use crate::codec::{expect_version, packet_of, strip_meta};
 use crate::error::DecodeError;
 use crate::header::{HEADER_LEN, Header, WireVersion, WireVersions};
 use crate::limits::Limits;
+use crate::packet::Flags;
 use crate::packet_batch::PacketBatch;
 
 /// A frame that still misses at least this many bytes is read straight into its own buffer; with less to come the
 /// shared read buffer is cheaper, because it takes what follows in the same system call.
 const DIRECT_READ_MIN: usize = 32 * 1024;
-/// The first step by which a large frame's own buffer grows; it doubles from there with what has arrived.
-const GROWTH_MIN: usize = 64 * 1024;
+/// A frame of which fewer bytes have come is read through the shared buffer, however long it claims to be: a header
+/// alone must not cost its receiver a buffer.
+const DIRECT_READ_AFTER: usize = 16 * 1024;
+/// The least step by which a large frame's own buffer grows; it doubles with what has arrived.
+const GROWTH_MIN: usize = 32 * 1024;
 
 /// Where the next bytes of the stream belong.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +52,8 @@ pub struct Decoder {
     partial: BytesMut,
     /// The length of that frame, 0 while its header is incomplete.
     partial_len: usize,
+    /// What the peer got wrong: nothing behind it is ever looked at.
+    failed: Option<Box<DecodeError>>,
 }
 
 impl Decoder {
@@ -61,21 +67,33 @@ impl Decoder {
             chunk: Bytes::new(),
             partial: BytesMut::new(),
             partial_len: 0,
+            failed: None,
         }
     }
 
     /// From here on every frame is of `version` and within `limits`, and a call decodes as many as its budget allows.
+    /// A frame that has begun to arrive is checked anew.
     pub fn set_wire(&mut self, version: WireVersion, limits: Limits) {
         self.version = Some(version);
         self.limits = limits;
         self.opened = true;
+        if let Some(bytes) = self.partial.first_chunk::<HEADER_LEN>()
+            && let Err(error) = self.check(bytes)
+        {
+            self.fail(error);
+        }
     }
 
     /// Where to read to next. Asked before each read, once everything decodable is decoded.
     #[inline]
     pub fn read_target(&self) -> ReadTarget {
-        match self.partial_len.checked_sub(self.partial.len()) {
-            Some(missing) if missing >= DIRECT_READ_MIN && self.chunk.is_empty() => {
+        let received = self.partial.len();
+        match self.partial_len.checked_sub(received) {
+            Some(missing)
+                if missing >= DIRECT_READ_MIN
+                    && received >= DIRECT_READ_AFTER
+                    && self.chunk.is_empty() =>
+            {
                 ReadTarget::Direct(missing)
             }
             _ => ReadTarget::Shared,
@@ -83,12 +101,16 @@ impl Decoder {
     }
 
     /// The buffer of the frame in progress, with room for the next bytes; append at most what
-    /// [`read_target`](Self::read_target) said.
+    /// [`read_target`](Self::read_target) said (more is legal and costs a copy).
+    ///
+    /// Memory: twice what has arrived of the frame plus 64 KiB at most, whatever its header claims.
     pub fn direct_buffer(&mut self) -> &mut BytesMut {
-        let missing = self.partial_len.saturating_sub(self.partial.len());
-        if self.partial.capacity() == self.partial.len() {
-            let grow = self.partial.len().max(GROWTH_MIN).min(missing);
-            self.partial.reserve(grow);
+        let received = self.partial.len();
+        let missing = self.partial_len.saturating_sub(received);
+        let room = self.partial.capacity().saturating_sub(received);
+        // Less room than this is not worth a system call.
+        if room < missing.min(GROWTH_MIN / 2) {
+            self.partial.reserve(received.max(GROWTH_MIN).min(missing));
         }
         &mut self.partial
     }
@@ -99,12 +121,19 @@ impl Decoder {
         if self.chunk.is_empty() {
             self.chunk = bytes;
         } else {
-            // Only a caller that reads on before it has decoded comes here.
-            let mut joined = BytesMut::with_capacity(self.chunk.len() + bytes.len());
-            joined.extend_from_slice(&self.chunk);
-            joined.extend_from_slice(&bytes);
-            self.chunk = joined.freeze();
+            self.join(&bytes);
         }
+    }
+
+    /// Only a caller that reads on before it has decoded comes here. Memory that nobody shares is extended in place,
+    /// so that many small pushes cost no more than one large one.
+    #[cold]
+    fn join(&mut self, bytes: &[u8]) {
+        let mut joined = std::mem::take(&mut self.chunk)
+            .try_into_mut()
+            .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        joined.extend_from_slice(bytes);
+        self.chunk = joined.freeze();
     }
 
     /// Decodes frames into `into` until its bytes reach `budget_bytes`, or no whole frame is left.
@@ -119,10 +148,13 @@ impl Decoder {
         budget_bytes: usize,
         into: &mut PacketBatch,
     ) -> Result<Decoded, DecodeError> {
+        if let Some(error) = &self.failed {
+            return Err(DecodeError::clone(error));
+        }
         let before = into.len();
         loop {
             if into.len() > before && (!self.opened || into.bytes() >= budget_bytes) {
-                return Ok(if self.chunk.is_empty() && !self.partial_is_whole() {
+                return Ok(if self.chunk.is_empty() {
                     Decoded::Starved
                 } else {
                     Decoded::More
@@ -131,27 +163,38 @@ impl Decoder {
             match self.next_frame(into) {
                 Ok(true) => {}
                 Ok(false) => return Ok(Decoded::Starved),
-                Err(_) if into.len() > before => return Ok(Decoded::More),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.fail(error.clone());
+                    return if into.len() > before {
+                        Ok(Decoded::More)
+                    } else {
+                        Err(error)
+                    };
+                }
             }
         }
     }
 
     /// Whether the stream may end here without cutting a frame.
     pub fn is_at_boundary(&self) -> bool {
-        self.chunk.is_empty() && self.partial.is_empty()
+        self.chunk.is_empty() && self.partial.is_empty() && self.failed.is_none()
     }
 
     /// Bytes held of frames that are not complete or not decoded.
     pub fn held_bytes(&self) -> usize {
-        self.chunk.len() + self.partial.len()
+        self.chunk.len().saturating_add(self.partial.len())
     }
 
-    fn partial_is_whole(&self) -> bool {
-        self.partial_len != 0 && self.partial.len() >= self.partial_len
+    /// Remembers the error and lets go of everything behind it.
+    #[cold]
+    fn fail(&mut self, error: DecodeError) {
+        self.failed = Some(Box::new(error));
+        self.chunk = Bytes::new();
+        self.partial = BytesMut::new();
+        self.partial_len = 0;
     }
 
-    #[inline]
+    #[inline(always)]
     fn next_frame(&mut self, into: &mut PacketBatch) -> Result<bool, DecodeError> {
         if !self.partial.is_empty() {
             return self.next_from_partial(into);
@@ -166,50 +209,64 @@ impl Decoder {
             self.keep_partial(len);
             return Ok(false);
         }
-        // One reference count per frame; the last frame of a chunk takes the chunk's own.
-        let frame = if self.chunk.len() == len {
+        self.chunk.advance(HEADER_LEN);
+        let ext_header = self.take(usize::from(header.ext_header_len));
+        let payload = self.take(header.payload_len as usize);
+        let packet = packet_of(&header, ext_header, payload);
+        if header.flags.contains(Flags::META) {
+            into.push(strip_meta(packet)?, header.version);
+        } else {
+            // Built in place: a packet that passes through a `Result` is copied twice.
+            into.push(packet, header.version);
+        }
+        Ok(true)
+    }
+
+    /// Takes the next bytes of the chunk; its end goes with the chunk's own reference, so that nothing pins it.
+    #[inline(always)]
+    fn take(&mut self, len: usize) -> Bytes {
+        if len == 0 && !self.chunk.is_empty() {
+            Bytes::new()
+        } else if len == self.chunk.len() {
             std::mem::take(&mut self.chunk)
         } else {
-            self.chunk.split_to(len)
-        };
-        into.push(packet_of(&header, frame)?, header.version);
-        Ok(true)
+            let part = self.chunk.slice(..len);
+            self.chunk.advance(len);
+            part
+        }
     }
 
     #[cold]
     fn next_from_partial(&mut self, into: &mut PacketBatch) -> Result<bool, DecodeError> {
         if self.partial_len == 0 {
-            let missing = HEADER_LEN
-                .saturating_sub(self.partial.len())
-                .min(self.chunk.len());
-            self.take_into_partial(missing);
+            self.take_into_partial(HEADER_LEN);
             let Some(bytes) = self.partial.first_chunk::<HEADER_LEN>() else {
                 return Ok(false);
             };
-            let bytes = *bytes;
-            self.partial_len = self.check(&bytes)?.frame_len();
+            self.partial_len = self.check(bytes)?.frame_len();
         }
-        let missing = self
-            .partial_len
-            .saturating_sub(self.partial.len())
-            .min(self.chunk.len());
-        self.take_into_partial(missing);
-        if !self.partial_is_whole() {
+        self.take_into_partial(self.partial_len);
+        if self.partial.len() < self.partial_len {
             return Ok(false);
         }
-        let frame = std::mem::take(&mut self.partial).freeze();
+        if self.partial.len() > self.partial_len {
+            // The caller read more into the direct buffer than it was told to: what follows is the next frame's.
+            let mut rest = self.partial.split_off(self.partial_len);
+            rest.extend_from_slice(&self.chunk);
+            self.chunk = rest.freeze();
+        }
         self.partial_len = 0;
+        let frame = std::mem::take(&mut self.partial).freeze();
         let (packet, version) = crate::codec::decode_exact(frame, self.version, &self.limits)?;
         into.push(packet, version);
         Ok(true)
     }
 
-    fn take_into_partial(&mut self, count: usize) {
-        self.partial.extend_from_slice(&self.chunk[..count]);
-        self.chunk.advance(count);
-        if self.chunk.is_empty() {
-            self.chunk = Bytes::new();
-        }
+    /// Moves bytes over until the partial frame has `len` of them, or the chunk none.
+    fn take_into_partial(&mut self, len: usize) {
+        let missing = len.saturating_sub(self.partial.len());
+        let taken = self.chunk.split_to(missing.min(self.chunk.len()));
+        self.partial.extend_from_slice(&taken);
     }
 
     /// Copies the rest of the chunk out, so that an incomplete frame never pins a read buffer.
@@ -221,7 +278,7 @@ impl Decoder {
         self.partial_len = frame_len;
     }
 
-    #[inline]
+    #[inline(always)]
     fn check(&self, bytes: &[u8; HEADER_LEN]) -> Result<Header, DecodeError> {
         let header = Header::parse(bytes, &self.limits)?;
         expect_version(header.version, self.version)?;
@@ -233,3 +290,6 @@ impl Decoder {
         Ok(header)
     }
 }
+
+#[cfg(test)]
+mod tests;

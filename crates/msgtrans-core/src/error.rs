@@ -111,6 +111,16 @@ pub enum EncodeError {
     PayloadTooLarge { len: usize, max: u32 },
     #[error("extended header of {len} bytes exceeds the limit of {max} bytes")]
     ExtHeaderTooLarge { len: usize, max: u32 },
+    #[error("{packet_type:?} frame of {len} bytes exceeds its limit of {max} bytes")]
+    ControlTooLarge {
+        packet_type: PacketType,
+        len: usize,
+        max: u32,
+    },
+    #[error("{packet_type:?} frame with an extended header of {len} bytes")]
+    ControlWithExtHeader { packet_type: PacketType, len: usize },
+    #[error("unreliable flag on a {packet_type:?} frame")]
+    UnreliableNotOneWay { packet_type: PacketType },
     #[error("frame of {len} bytes exceeds the peer's limit of {max} bytes")]
     FrameTooLarge { len: usize, max: u32 },
     #[error(

@@ -84,7 +84,7 @@ impl Header {
     /// # Errors
     /// Unknown version, packet type or compression, one that the frame's version does not have, a body above
     /// `limits`, a control frame with an extended header, compression or too long a body.
-    #[inline]
+    #[inline(always)]
     pub fn parse(bytes: &[u8; HEADER_LEN], limits: &Limits) -> Result<Self, DecodeError> {
         let [
             v,
@@ -125,7 +125,7 @@ impl Header {
         Ok(header)
     }
 
-    #[inline]
+    #[inline(always)]
     fn check(&self, limits: &Limits) -> Result<(), DecodeError> {
         if self.packet_type.is_data() {
             if self.payload_len > limits.max_payload() {
@@ -153,6 +153,9 @@ impl Header {
     #[cold]
     fn check_control(&self) -> Result<(), DecodeError> {
         let packet_type = self.packet_type;
+        if self.flags.contains(Flags::UNRELIABLE) {
+            return Err(DecodeError::UnreliableNotOneWay { packet_type });
+        }
         if self.ext_header_len != 0 {
             return Err(DecodeError::ControlWithExtHeader {
                 packet_type,
@@ -162,11 +165,7 @@ impl Header {
         if self.compression != Compression::None {
             return Err(DecodeError::ControlCompressed { packet_type });
         }
-        let max = match packet_type {
-            PacketType::Hello => Limits::MAX_HELLO,
-            PacketType::Ping | PacketType::Pong => Limits::MAX_PING,
-            _ => Limits::MAX_CONTROL,
-        };
+        let max = Limits::max_control(packet_type);
         if self.payload_len > max {
             return Err(DecodeError::ControlTooLarge {
                 packet_type,
@@ -209,9 +208,11 @@ impl Header {
         ]
     }
 
-    /// Bytes of the whole frame; cannot overflow on 32-bit targets because [`Limits`] bound both parts.
+    /// Bytes of the whole frame; a header within [`Limits`] cannot overflow it on any target.
     #[inline]
     pub const fn frame_len(&self) -> usize {
-        HEADER_LEN + self.ext_header_len as usize + self.payload_len as usize
+        HEADER_LEN
+            .saturating_add(self.ext_header_len as usize)
+            .saturating_add(self.payload_len as usize)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::ConfigError;
 use crate::header::HEADER_LEN;
+use crate::packet::PacketType;
 
 /// What a side accepts, checked from the 16 header bytes before anything of the body is buffered.
 ///
@@ -53,6 +54,15 @@ impl Limits {
             ));
         }
         Ok(limits)
+    }
+
+    /// The largest payload of a control frame of this type.
+    pub(crate) const fn max_control(packet_type: PacketType) -> u32 {
+        match packet_type {
+            PacketType::Hello => Self::MAX_HELLO,
+            PacketType::Ping | PacketType::Pong => Self::MAX_PING,
+            _ => Self::MAX_CONTROL,
+        }
     }
 
     /// Bytes of payload, as sent.

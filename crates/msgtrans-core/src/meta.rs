@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::Code;
 use crate::error::{DecodeError, EncodeError};
-use crate::tlv::{self, tag};
+use crate::tlv::{self, TLV_HEADER_LEN, tag};
 
 /// Our own fields on a data frame. Dropped on a v1 wire, which has no place for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Meta {
-    /// How long the requester waits, in whole milliseconds on the wire; Requests.
+    /// How long the requester waits, in whole milliseconds on the wire (rounded up, at most 49 days); Requests.
     pub deadline: Option<Duration>,
     /// W3C trace context, `traceparent` as text.
     pub traceparent: Option<String>,
@@ -46,27 +46,40 @@ impl Meta {
         self
     }
 
-    pub(crate) fn encode(&self) -> Result<BytesMut, EncodeError> {
-        let mut out = BytesMut::new();
-        if let Some(code) = self.code {
-            tlv::put(&mut out, tag::CODE, &code.0.to_be_bytes());
-        }
-        if let Some(deadline) = self.deadline {
-            let ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
-            tlv::put(&mut out, tag::DEADLINE_MS, &ms.to_be_bytes());
-        }
-        if let Some(traceparent) = &self.traceparent {
-            check("traceparent", traceparent.len(), TRACEPARENT_MAX)?;
-            tlv::put(&mut out, tag::TRACEPARENT, traceparent.as_bytes());
-        }
-        if let Some(key) = &self.key {
-            check("key", key.len(), KEY_MAX)?;
-            tlv::put(&mut out, tag::KEY, key);
-        }
-        Ok(out)
+    /// Bytes of the fields on the wire.
+    pub(crate) fn encoded_len(&self) -> Result<usize, EncodeError> {
+        let traceparent = self.traceparent.as_ref().map(String::len);
+        let key = self.key.as_ref().map(Bytes::len);
+        check("traceparent", traceparent.unwrap_or(0), TRACEPARENT_MAX)?;
+        check("key", key.unwrap_or(0), KEY_MAX)?;
+        let lens = [
+            self.code.map(|_| 2),
+            self.deadline.map(|_| 4),
+            traceparent,
+            key,
+        ];
+        Ok(lens.into_iter().flatten().fold(0, |sum: usize, len| {
+            sum.saturating_add(TLV_HEADER_LEN).saturating_add(len)
+        }))
     }
 
-    pub(crate) fn decode(body: Bytes) -> Result<Self, DecodeError> {
+    /// Appends the fields.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        if let Some(code) = self.code {
+            tlv::put(out, tag::CODE, &code.0.to_be_bytes());
+        }
+        if let Some(deadline) = self.deadline {
+            tlv::put(out, tag::DEADLINE_MS, &millis_up(deadline).to_be_bytes());
+        }
+        if let Some(traceparent) = &self.traceparent {
+            tlv::put(out, tag::TRACEPARENT, traceparent.as_bytes());
+        }
+        if let Some(key) = &self.key {
+            tlv::put(out, tag::KEY, key);
+        }
+    }
+
+    pub(crate) fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         let mut meta = Self::default();
         tlv::parse(body, |field| {
             match field.tag {
@@ -75,19 +88,19 @@ impl Meta {
                     meta.deadline = Some(Duration::from_millis(u64::from(field.u32()?)))
                 }
                 tag::TRACEPARENT => meta.traceparent = Some(field.text(TRACEPARENT_MAX)?),
-                tag::KEY if field.value.len() > KEY_MAX => {
-                    return Err(DecodeError::TlvLength {
-                        tag: field.tag,
-                        len: field.value.len(),
-                    });
-                }
-                tag::KEY => meta.key = Some(field.value),
+                tag::KEY => meta.key = Some(field.bytes(KEY_MAX)?),
                 _ => {}
             }
             Ok(())
         })?;
         Ok(meta)
     }
+}
+
+/// Whole milliseconds, rounded up: a deadline of half a millisecond is not "at once".
+fn millis_up(duration: Duration) -> u32 {
+    let rest = u128::from(!duration.subsec_nanos().is_multiple_of(1_000_000));
+    u32::try_from(duration.as_millis().saturating_add(rest)).unwrap_or(u32::MAX)
 }
 
 fn check(field: &'static str, len: usize, max: usize) -> Result<(), EncodeError> {
@@ -97,3 +110,6 @@ fn check(field: &'static str, len: usize, max: usize) -> Result<(), EncodeError>
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,9 @@ use bytes::{Buf, Bytes};
 /// than another slice of a vectored write.
 pub const SHARED_PAYLOAD_MIN: usize = 4097;
 
+/// Less than this is not worth moving what stands behind it.
+const RECLAIM_MIN: usize = 16 * 1024;
+
 /// A run of bytes to write: copied parts in one vector, shared payloads at positions between them.
 ///
 /// Reading is through [`Buf`]: `chunk`, `chunks_vectored` and `advance`. Positions are absolute counts of bytes, so
@@ -85,6 +88,12 @@ impl OutBuffer {
         }
     }
 
+    /// The vector behind the copied bytes, to append to.
+    #[inline]
+    pub(crate) fn copied_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.copied
+    }
+
     /// The copied bytes pushed since `from`, which [`copied_len`](Self::copied_len) gave earlier: a framing masks or
     /// patches what it has just written.
     pub fn copied_from_mut(&mut self, from: usize) -> &mut [u8] {
@@ -142,7 +151,7 @@ impl OutBuffer {
             if done {
                 self.segments.pop_front();
             }
-            self.reset_if_empty();
+            self.reclaim();
             return taken;
         }
         let chunk = self.chunk();
@@ -161,10 +170,18 @@ impl OutBuffer {
         &self.copied[self.read..end]
     }
 
+    /// Lets go of what has been taken: at once where nothing is left, else once it is the larger part, so that a
+    /// buffer that never runs empty does not grow for ever and each byte is moved at most once.
     #[inline]
-    fn reset_if_empty(&mut self) {
+    fn reclaim(&mut self) {
         if self.segments.is_empty() && self.read == self.copied.len() {
             self.copied.clear();
+            self.read = 0;
+        } else if self.read >= RECLAIM_MIN && self.read >= self.copied.len() / 2 {
+            self.copied.drain(..self.read);
+            for segment in &mut self.segments {
+                segment.at -= self.read;
+            }
             self.read = 0;
         }
     }
@@ -185,20 +202,24 @@ impl Buf for OutBuffer {
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let mut filled = 0;
         let mut at = self.read;
-        let mut add = |part: &'a [u8], filled: &mut usize| {
-            if !part.is_empty() && *filled < slices.len() {
-                slices[*filled] = IoSlice::new(part);
-                *filled += 1;
-            }
-        };
-        for segment in &self.segments {
-            add(&self.copied[at..segment.at], &mut filled);
-            add(&segment.bytes, &mut filled);
+        let parts = self.segments.iter().flat_map(|segment| {
+            let copied = &self.copied[at..segment.at];
             at = segment.at;
+            [copied, &segment.bytes]
+        });
+        // Stops at the last slice: a long queue is not walked for each write.
+        let mut filled = 0;
+        for (slice, part) in slices.iter_mut().zip(parts.filter(|part| !part.is_empty())) {
+            *slice = IoSlice::new(part);
+            filled += 1;
         }
-        add(&self.copied[at..], &mut filled);
+        let last = self.segments.back().map_or(self.read, |segment| segment.at);
+        let tail = &self.copied[last..];
+        if let Some(slice) = slices.get_mut(filled).filter(|_| !tail.is_empty()) {
+            *slice = IoSlice::new(tail);
+            filled += 1;
+        }
         filled
     }
 
@@ -227,6 +248,9 @@ impl Buf for OutBuffer {
                 }
             }
         }
-        self.reset_if_empty();
+        self.reclaim();
     }
 }
+
+#[cfg(test)]
+mod tests;

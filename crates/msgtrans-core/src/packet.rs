@@ -43,7 +43,7 @@ pub enum PacketType {
 }
 
 impl PacketType {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn parse(byte: u8, version: WireVersion) -> Result<Self, DecodeError> {
         let packet_type = match byte {
             0 => return Ok(Self::OneWay),
@@ -104,7 +104,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn parse(byte: u8, version: WireVersion) -> Result<Self, DecodeError> {
         match (byte, version) {
             (0, _) => Ok(Self::None),

@@ -24,7 +24,7 @@ impl PacketBatch {
     }
 
     /// Adds a packet at the end.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, packet: Packet, version: WireVersion) {
         self.bytes += packet.queued_bytes();
         self.version = Some(version);

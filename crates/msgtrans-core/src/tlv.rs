@@ -1,6 +1,6 @@
 //! Type-length-value fields: u8 tag, u16 length, value (wire format, section 4).
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::error::DecodeError;
 
@@ -26,17 +26,17 @@ pub(crate) mod tag {
     pub(crate) const KEY: u8 = 23;
 }
 
-/// One field; the value shares the frame's buffer.
+/// One field of a body.
 #[derive(Debug)]
-pub(crate) struct Tlv {
+pub(crate) struct Tlv<'a> {
     pub(crate) tag: u8,
-    pub(crate) value: Bytes,
+    pub(crate) value: &'a [u8],
 }
 
-impl Tlv {
+impl Tlv<'_> {
     /// The value as exactly `N` bytes.
     pub(crate) fn array<const N: usize>(&self) -> Result<[u8; N], DecodeError> {
-        <[u8; N]>::try_from(&self.value[..]).map_err(|_| self.wrong_length())
+        <[u8; N]>::try_from(self.value).map_err(|_| self.wrong_length())
     }
 
     pub(crate) fn u16(&self) -> Result<u16, DecodeError> {
@@ -51,17 +51,25 @@ impl Tlv {
         self.array().map(u64::from_be_bytes)
     }
 
+    /// The value in memory of its own, at most `max` bytes: what is kept for long pins no read buffer.
+    pub(crate) fn bytes(&self, max: usize) -> Result<Bytes, DecodeError> {
+        if self.value.len() > max {
+            return Err(self.wrong_length());
+        }
+        Ok(Bytes::copy_from_slice(self.value))
+    }
+
     /// The value as UTF-8 of at most `max` bytes.
     pub(crate) fn text(&self, max: usize) -> Result<String, DecodeError> {
         if self.value.len() > max {
             return Err(self.wrong_length());
         }
-        std::str::from_utf8(&self.value)
+        std::str::from_utf8(self.value)
             .map(str::to_owned)
             .map_err(|_| DecodeError::TlvNotText { tag: self.tag })
     }
 
-    fn wrong_length(&self) -> DecodeError {
+    pub(crate) fn wrong_length(&self) -> DecodeError {
         DecodeError::TlvLength {
             tag: self.tag,
             len: self.value.len(),
@@ -69,45 +77,53 @@ impl Tlv {
     }
 }
 
-/// Splits `body` into its fields; a duplicate tag and a field that overruns the body are errors.
+/// Bytes of tag and length in front of each value.
+pub(crate) const TLV_HEADER_LEN: usize = 3;
+
+/// Splits `body` into its fields; a duplicate tag and a field that overruns the body are errors. At most 256 fields
+/// pass, because tags do not repeat.
 pub(crate) fn parse(
-    mut body: Bytes,
-    mut field: impl FnMut(Tlv) -> Result<(), DecodeError>,
+    mut body: &[u8],
+    mut field: impl FnMut(Tlv<'_>) -> Result<(), DecodeError>,
 ) -> Result<(), DecodeError> {
     let mut seen = [0u64; 4];
-    while !body.is_empty() {
-        if body.len() < 3 {
+    while let Some((&tag, rest)) = body.split_first() {
+        let Some((len, rest)) = rest.split_first_chunk::<2>() else {
             return Err(DecodeError::TlvOverrun {
-                tag: body[0],
-                len: 3,
+                tag,
+                len: TLV_HEADER_LEN,
                 left: body.len(),
             });
-        }
-        let tag = body[0];
-        let len = usize::from(u16::from_be_bytes([body[1], body[2]]));
-        let mut rest = body.split_off(3);
-        if rest.len() < len {
+        };
+        let len = usize::from(u16::from_be_bytes(*len));
+        let Some((value, rest)) = rest.split_at_checked(len) else {
             return Err(DecodeError::TlvOverrun {
                 tag,
                 len,
                 left: rest.len(),
             });
+        };
+        let bit = 1u64 << (tag & 63);
+        if let Some(word) = seen.get_mut(usize::from(tag >> 6)) {
+            if *word & bit != 0 {
+                return Err(DecodeError::TlvDuplicate { tag });
+            }
+            *word |= bit;
         }
-        let (word, bit) = (usize::from(tag >> 6), 1u64 << (tag & 63));
-        if seen[word] & bit != 0 {
-            return Err(DecodeError::TlvDuplicate { tag });
-        }
-        seen[word] |= bit;
-        body = rest.split_off(len);
-        field(Tlv { tag, value: rest })?;
+        body = rest;
+        field(Tlv { tag, value })?;
     }
     Ok(())
 }
 
-/// Appends one field. Values come from bounded types; one above 65 535 bytes is cut, which no caller can reach.
-pub(crate) fn put(out: &mut BytesMut, tag: u8, value: &[u8]) {
-    let value = &value[..value.len().min(usize::from(u16::MAX))];
-    out.put_u8(tag);
-    out.put_u16(value.len() as u16);
-    out.put_slice(value);
+/// Appends one field. One above 65 535 bytes is cut: the encoder refuses a frame of that size anyway.
+pub(crate) fn put(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    let len = u16::try_from(value.len()).unwrap_or(u16::MAX);
+    let (value, _) = value.split_at(value.len().min(usize::from(len)));
+    out.push(tag);
+    out.extend_from_slice(&len.to_be_bytes());
+    out.extend_from_slice(value);
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,42 @@
 //! Tiered buffer pool whose buffers come home when the last slice drops.
 //!
-//! [`worker`] is what the data path uses: page-aligned read buffers and out buffers from stacks of
-//! the thread's own.
+//! Two things, for two uses:
+//!
+//! - [`worker`]: page-aligned read buffers and out buffers from stacks of the thread's own. This is
+//!   the data path: a buffer is taken and given back within one pass of one thread.
+//! - [`BufferPool`]: three tiers of buffers that travel, from the thread that fills one to whichever
+//!   thread drops the last [`Bytes`](bytes::Bytes) slice of it. Lock-free, sharded by processor,
+//!   counted, prewarmed, trimmed and tuned by use.
+//!
+//! ```
+//! use msgtrans_mempool::{BufferPool, MemoryPoolConfig};
+//!
+//! let pool = BufferPool::new(MemoryPoolConfig::default())?;
+//! let mut buffer = pool.lease(5);
+//! buffer.put(b"hello");
+//! let whole = buffer.freeze(5);
+//! let tail = whole.slice(1..);
+//! drop(whole);
+//! assert_eq!(pool.stats().leased(), 1); // `tail` still holds it
+//! drop(tail);
+//! assert_eq!(pool.stats().leased(), 0);
+//! # Ok::<(), msgtrans_mempool::MemoryPoolConfigError>(())
+//! ```
 #![forbid(unsafe_code)]
 
+mod buffer;
+mod config;
+mod pool;
+mod primitive;
+mod stats;
+mod tier;
+mod topology;
 pub mod worker;
+
+// The public interface is:
+pub use crate::{
+    buffer::PooledBuf,
+    config::{MemoryPoolConfig, MemoryPoolConfigError},
+    pool::BufferPool,
+    stats::{PoolStats, TierChange, TierStats, TuneReport},
+};

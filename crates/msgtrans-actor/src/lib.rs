@@ -1,1 +1,19 @@
-//! Poll-based actors: lanes with budgets, mailboxes, timers, supervision, event bus.
+//! The poll-based actor under every session: lanes with budgets, a mailbox, coarse timers, supervision, a lossy bus.
+//!
+//! An [`Actor`] is one task with three lanes (commands, outbound, inbound) that a [`Driver`] runs in passes, so that
+//! none starves another and what a pass produces leaves together at its end. Other tasks reach it through its
+//! [`Mailbox`], which wakes it at most once until it has looked. This crate knows nothing of packets.
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod actor;
+mod bus;
+mod mailbox;
+mod task_group;
+mod timers;
+
+pub use actor::{Actor, Driver, Lane};
+pub use bus::{BusReceiver, EventBus, Received};
+pub use mailbox::{Bounds, Mailbox, Push, PushError};
+pub use task_group::{Panicked, TaskGroup};
+pub use timers::{TimerKey, Timers};

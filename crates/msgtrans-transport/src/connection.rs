@@ -1,0 +1,108 @@
+//! [`Connection`]: one established pipe to a peer, moving packets in batches.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use msgtrans_core::{CloseReason, ConnectionInfo, DecodeError, Limits, PacketBatch, WireVersion};
+use thiserror::Error;
+
+use crate::outbound::{Framing, OutboundBatch};
+
+/// What a [`Connection::poll_recv`] brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// At least one packet.
+    Packets,
+    /// The peer ended its stream between two frames; nothing more will come.
+    End,
+}
+
+/// How many bytes have passed, whole frames or not: a large frame on a slow link shows life here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes read since the connection exists.
+    pub read: u64,
+    /// Bytes written since the connection exists.
+    pub written: u64,
+}
+
+/// How a connection failed. Each ends the session.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// The peer's bytes are not frames.
+    #[error("the peer broke the wire format: {0}")]
+    Decode(#[from] DecodeError),
+    /// The pipe broke.
+    #[error("the connection was lost: {0}")]
+    Io(#[from] io::Error),
+    /// The stream ended inside a frame.
+    #[error("the stream ended inside a frame, after {held} bytes of it")]
+    Truncated {
+        /// Bytes of the incomplete frame.
+        held: usize,
+    },
+    /// The protocol itself carried a reason: a WebSocket or QUIC close.
+    #[error("{0}")]
+    Closed(CloseReason),
+}
+
+/// One established pipe to a peer.
+///
+/// Object-safe and poll-based: the session calls it once per batch from its one task, so a connection needs no lock,
+/// no task and no buffer of its own while nothing moves. A poll that returns `Pending` has stored the waker of `cx`;
+/// reading and writing wait independently of each other.
+pub trait Connection: Send {
+    /// Reads and decodes at least one packet into `into`, or says how the stream ended.
+    ///
+    /// Stops once `into` holds `budget_bytes` (by [`PacketBatch::bytes`]); whole frames that are left are decoded by
+    /// the next call, which then returns at once. Until the first [`set_wire`](Self::set_wire) exactly one packet a
+    /// call, because it decides how the rest is read. While `Pending` no empty buffer is held, and an incomplete frame
+    /// keeps its own bytes alone, in memory that grows as they arrive.
+    ///
+    /// # Errors
+    /// The connection can only be closed afterwards. Packets in front of a broken frame are delivered first.
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        budget_bytes: usize,
+        into: &mut PacketBatch,
+    ) -> Poll<Result<Received, ConnectionError>>;
+
+    /// Writes `from`.
+    ///
+    /// `Ready`: everything was taken and flushed, through TLS too. `Pending`: call again when woken, also with an
+    /// empty batch; what was not taken stays in `from`. Confirmations are completed once the protocol has taken their
+    /// bytes; dropping one is its failure.
+    ///
+    /// # Errors
+    /// The connection can only be closed afterwards; what was not taken stays in `from`.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut OutboundBatch,
+    ) -> Poll<Result<(), ConnectionError>>;
+
+    /// Closes in good order after the session's last `poll_send`: shuts down writing, reads and discards at most
+    /// 64 KiB until the peer has closed too. The caller bounds the time and drops the connection when it is over.
+    ///
+    /// # Errors
+    /// The connection was lost on the way; it counts as closed.
+    fn poll_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        reason: &CloseReason,
+    ) -> Poll<Result<(), ConnectionError>>;
+
+    /// From here on every frame is of `version` and what arrives is within `limits`.
+    fn set_wire(&mut self, version: WireVersion, limits: Limits);
+
+    /// How packets become bytes of this protocol. Asked once, after [`set_wire`](Self::set_wire).
+    fn framing(&self) -> Framing;
+
+    /// Bytes that have passed so far.
+    fn progress(&self) -> Progress;
+
+    /// Who is at the other end, over which protocol.
+    fn info(&self) -> &ConnectionInfo;
+}

@@ -1,0 +1,212 @@
+//! TCP sockets for every protocol that runs over TCP: options, listening, dialling.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use msgtrans_core::{BindError, ConfigError, ConnectError};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+
+use crate::endpoint::{Endpoint, EndpointOptions};
+
+/// Options of a TCP socket, the same for every protocol over TCP. In a URL: `nodelay`, `keepalive`, `send_buffer`,
+/// `recv_buffer`, and for listeners `backlog`, `reuse_port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TcpOptions {
+    /// Send at once instead of waiting for an acknowledgement; on by default.
+    pub nodelay: bool,
+    /// Probe a silent peer after this long; at least 1 s; off by default, because sessions have a heartbeat.
+    pub keepalive: Option<Duration>,
+    /// The kernel's send buffer in bytes; the kernel's own choice by default.
+    pub send_buffer: Option<usize>,
+    /// The kernel's receive buffer in bytes; the kernel's own choice by default.
+    pub recv_buffer: Option<usize>,
+    /// Connections that may wait to be accepted, 4 096 by default: a burst beyond it costs each loser a second.
+    pub backlog: u32,
+    /// Several sockets on one port, the kernel spreading connections over them; off by default.
+    pub reuse_port: bool,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self {
+            nodelay: true,
+            keepalive: None,
+            send_buffer: None,
+            recv_buffer: None,
+            backlog: 4096,
+            reuse_port: false,
+        }
+    }
+}
+
+impl TcpOptions {
+    /// Takes the options of a URL that a listening socket has.
+    ///
+    /// # Errors
+    /// Names the option, its value and what it must be.
+    pub fn take_server(options: &mut EndpointOptions<'_>) -> Result<Self, ConfigError> {
+        let mut this = Self::take_client(options)?;
+        if let Some(backlog) = options.take("backlog", "a number of connections")? {
+            this.backlog = backlog;
+        }
+        if let Some(reuse_port) = options.take("reuse_port", "true or false")? {
+            this.reuse_port = reuse_port;
+        }
+        Ok(this)
+    }
+
+    /// Takes the options of a URL that a dialling socket has.
+    ///
+    /// # Errors
+    /// Names the option, its value and what it must be.
+    pub fn take_client(options: &mut EndpointOptions<'_>) -> Result<Self, ConfigError> {
+        let mut this = Self::default();
+        if let Some(nodelay) = options.take("nodelay", "true or false")? {
+            this.nodelay = nodelay;
+        }
+        this.keepalive = options.take_duration("keepalive")?;
+        this.send_buffer = options.take("send_buffer", "a number of bytes")?;
+        this.recv_buffer = options.take("recv_buffer", "a number of bytes")?;
+        Ok(this)
+    }
+
+    /// Checks every option.
+    ///
+    /// # Errors
+    /// Names the field, its value and its bound.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if let Some(keepalive) = self.keepalive.filter(|time| *time < Duration::from_secs(1)) {
+            return Err(ConfigError::new(
+                "keepalive",
+                format_args!("{keepalive:?}"),
+                "must be at least 1 s",
+            ));
+        }
+        for (field, value) in [
+            ("send_buffer", self.send_buffer),
+            ("recv_buffer", self.recv_buffer),
+        ] {
+            if let Some(bytes) = value.filter(|bytes| !(4096..=1 << 30).contains(bytes)) {
+                return Err(ConfigError::new(
+                    field,
+                    bytes,
+                    "must be from 4096 to 1073741824 bytes",
+                ));
+            }
+        }
+        if self.backlog == 0 || self.backlog > 65_535 {
+            return Err(ConfigError::new(
+                "backlog",
+                self.backlog,
+                "must be from 1 to 65535",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Sets the options of a connected socket. A peer that is gone already shows at the first read.
+    pub fn apply(&self, stream: &TcpStream) -> io::Result<()> {
+        if self.nodelay {
+            stream.set_nodelay(true)?;
+        }
+        let socket = SockRef::from(stream);
+        if let Some(keepalive) = self.keepalive {
+            socket.set_tcp_keepalive(
+                &TcpKeepalive::new()
+                    .with_time(keepalive)
+                    .with_interval(keepalive),
+            )?;
+        }
+        if let Some(bytes) = self.send_buffer {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = self.recv_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// Binds and listens at the first address of `endpoint` that can be had.
+///
+/// # Errors
+/// The name does not resolve, the port is used or forbidden; names the endpoint.
+pub async fn listen(endpoint: &Endpoint, options: &TcpOptions) -> Result<TcpListener, BindError> {
+    let fail = |source| BindError {
+        endpoint: endpoint.to_string(),
+        source,
+    };
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in resolve(endpoint).await.map_err(fail)? {
+        match listen_at(address, options) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(fail(last))
+}
+
+fn listen_at(address: SocketAddr, options: &TcpOptions) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // A server that restarts must not wait for the old connections' TIME_WAIT. On Windows the same option would let
+    // another process take the port over.
+    #[cfg(not(windows))]
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    if options.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if let Some(bytes) = options.recv_buffer {
+        // Before `listen`, so that the window scale of accepted sockets allows for it.
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Connects to the first address of `endpoint` that answers, and sets the options.
+///
+/// # Errors
+/// The name does not resolve, or the last address tried refused.
+pub async fn dial(endpoint: &Endpoint, options: &TcpOptions) -> Result<TcpStream, ConnectError> {
+    let addresses = resolve(endpoint)
+        .await
+        .map_err(|source| ConnectError::Resolve {
+            host: endpoint.host().to_owned(),
+            source,
+        })?;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match TcpStream::connect(address)
+            .await
+            .and_then(|stream| options.apply(&stream).map(|()| stream))
+        {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(ConnectError::Io {
+        endpoint: endpoint.to_string(),
+        source: last,
+    })
+}
+
+/// Every address of an endpoint's host and port.
+///
+/// # Errors
+/// No port, or the name does not resolve.
+pub async fn resolve(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
+    let authority = endpoint
+        .authority()
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    Ok(lookup_host(authority).await?.collect())
+}

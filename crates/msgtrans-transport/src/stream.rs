@@ -1,0 +1,219 @@
+//! [`StreamConnection`]: any `AsyncRead + AsyncWrite` plus the codec is a [`Connection`].
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::BufMut;
+use msgtrans_core::{
+    CloseReason, ConnectionInfo, Decoded, Decoder, Initiator, Limits, PacketBatch, ReadTarget,
+    WireVersion, WireVersions, encode,
+};
+use msgtrans_mempool::worker;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+
+use crate::connection::{Connection, ConnectionError, Progress, Received};
+use crate::outbound::{Framing, OutboundBatch};
+
+/// Reads that bring no whole packet before a call lets others run: a peer that trickles must not hold the thread.
+const READS_MAX: usize = 16;
+/// Bytes that a close reads and throws away, so that the peer's unread input does not turn the end into a reset that
+/// destroys the Goodbye.
+const LINGER_BYTES_MAX: u64 = 64 * 1024;
+
+/// Frames back to back on a byte stream, as on TCP, TLS and Unix sockets.
+///
+/// Holds no buffer while idle: reads go into a buffer leased from the worker once the stream is readable, packets are
+/// slices of it, and an incomplete frame is copied out.
+#[derive(Debug)]
+pub struct StreamConnection<S> {
+    stream: S,
+    /// Boxed with what only moving sessions touch, so that the connection stays small in the session's task.
+    decoder: Decoder,
+    info: ConnectionInfo,
+    progress: Progress,
+    /// Whether the stream keeps written bytes to itself until it is flushed.
+    buffered: bool,
+    version: Option<WireVersion>,
+    ended: bool,
+    closing: Option<Closing>,
+}
+
+#[derive(Debug)]
+enum Closing {
+    Shutdown,
+    Discard { left: u64 },
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamConnection<S> {
+    /// A connection whose first frame must be of a version in `accept`, within `limits`.
+    ///
+    /// `buffered` says whether written bytes reach the peer only after a flush (TLS); then confirmations wait for it.
+    pub fn new(
+        stream: S,
+        info: ConnectionInfo,
+        accept: WireVersions,
+        limits: Limits,
+        buffered: bool,
+    ) -> Self {
+        Self {
+            stream,
+            decoder: Decoder::new(accept, limits),
+            info,
+            progress: Progress::default(),
+            buffered,
+            version: None,
+            ended: false,
+            closing: None,
+        }
+    }
+
+    /// One read to where the decoder wants it.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionError>> {
+        let stream = Pin::new(&mut self.stream);
+        let count = match self.decoder.read_target() {
+            ReadTarget::Direct(max) => ready!(poll_read_buf(
+                stream,
+                cx,
+                &mut self.decoder.direct_buffer().limit(max)
+            ))?,
+            ReadTarget::Shared => {
+                let mut buffer = worker::take_read_buffer();
+                let count = ready!(poll_read_buf(stream, cx, buffer.bytes_mut()))?;
+                self.decoder.push(buffer.bytes_mut().split().freeze());
+                count
+            }
+        };
+        self.progress.read += count as u64;
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S> {
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        budget_bytes: usize,
+        into: &mut PacketBatch,
+    ) -> Poll<Result<Received, ConnectionError>> {
+        let before = into.len();
+        for _ in 0..READS_MAX {
+            let decoded = self.decoder.decode(budget_bytes, into)?;
+            if into.len() > before {
+                return Poll::Ready(Ok(Received::Packets));
+            }
+            debug_assert_eq!(
+                decoded,
+                Decoded::Starved,
+                "a decode without a packet has nothing left to decode"
+            );
+            if self.ended {
+                return Poll::Ready(if self.decoder.is_at_boundary() {
+                    Ok(Received::End)
+                } else {
+                    Err(ConnectionError::Truncated {
+                        held: self.decoder.held_bytes(),
+                    })
+                });
+            }
+            if ready!(self.poll_read(cx))? == 0 {
+                self.ended = true;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut OutboundBatch,
+    ) -> Poll<Result<(), ConnectionError>> {
+        while !from.bytes_mut().is_empty() {
+            let count = ready!(poll_write_buf(
+                Pin::new(&mut self.stream),
+                cx,
+                from.bytes_mut()
+            ))?;
+            if count == 0 {
+                return Poll::Ready(Err(ConnectionError::Io(
+                    std::io::ErrorKind::WriteZero.into(),
+                )));
+            }
+            self.progress.written += count as u64;
+            if !self.buffered {
+                from.complete_taken();
+            }
+        }
+        if self.buffered {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        }
+        from.complete_taken();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        reason: &CloseReason,
+    ) -> Poll<Result<(), ConnectionError>> {
+        loop {
+            match &mut self.closing {
+                None => {
+                    if reason.initiator == Initiator::Network {
+                        return Poll::Ready(Ok(()));
+                    }
+                    // A version 1 peer drops what it still had to write when it sees a half-close.
+                    let half_close = self.version != Some(WireVersion::V1) || self.ended;
+                    self.closing = Some(if half_close {
+                        Closing::Shutdown
+                    } else {
+                        Closing::Discard {
+                            left: LINGER_BYTES_MAX,
+                        }
+                    });
+                }
+                Some(Closing::Shutdown) => {
+                    ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+                    self.closing = Some(Closing::Discard {
+                        left: LINGER_BYTES_MAX,
+                    });
+                }
+                Some(Closing::Discard { left }) => {
+                    if self.ended || *left == 0 {
+                        return Poll::Ready(Ok(()));
+                    }
+                    let mut buffer = worker::take_read_buffer();
+                    let stream = Pin::new(&mut self.stream);
+                    let count = ready!(poll_read_buf(
+                        stream,
+                        cx,
+                        &mut buffer.bytes_mut().limit(*left as usize)
+                    ))?;
+                    *left -= count as u64;
+                    if count == 0 {
+                        self.ended = true;
+                    }
+                    buffer.bytes_mut().clear();
+                }
+            }
+        }
+    }
+
+    fn set_wire(&mut self, version: WireVersion, limits: Limits) {
+        self.version = Some(version);
+        self.decoder.set_wire(version, limits);
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Encode(encode)
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    fn info(&self) -> &ConnectionInfo {
+        &self.info
+    }
+}

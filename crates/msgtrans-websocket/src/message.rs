@@ -27,6 +27,15 @@ pub const FRAGMENT_OVERHEAD: usize = 128;
 /// The fragment budget where messages are limited to less than this, in bytes.
 pub const FRAGMENT_BUDGET_MIN: usize = 64 * 1024;
 
+/// A frame that still lacks at least this many bytes is read straight into the message's own buffer;
+/// with less to come the shared read buffer is cheaper, because the same read takes what follows.
+const DIRECT_READ_MIN: usize = 32 * 1024;
+/// A message of which fewer bytes have come is read through the shared buffer, however long it claims
+/// to be: a header alone must not cost its receiver a buffer.
+const DIRECT_READ_AFTER: usize = 16 * 1024;
+/// The least step by which a large message's own buffer grows; it doubles with what has arrived.
+const GROWTH_MIN: usize = 32 * 1024;
+
 /// What a message or control frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageKind {
@@ -260,11 +269,70 @@ impl MessageReader {
         !self.closed && (self.header_len > 0 || self.frame.is_some() || self.message.is_some())
     }
 
-    /// Bytes of payload that the frame under way still lacks; 0 between frames. A caller may size its
-    /// next read by it, within reason: it is only a claim.
+    /// Bytes of payload that the frame under way still lacks; 0 between frames. It is only a claim.
     #[must_use]
     pub fn frame_remaining(&self) -> usize {
         self.frame.as_ref().map_or(0, |frame| frame.remaining)
+    }
+
+    /// What has arrived of the message under way, unmasked: its beginning may already show that the
+    /// rest is not worth having. Empty between messages.
+    #[must_use]
+    pub fn partial_message(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// How many bytes the next read may put straight into [`direct_buffer`](Self::direct_buffer); 0 where
+    /// a shared buffer and [`step`](Self::step) serve better.
+    #[inline]
+    #[must_use]
+    pub fn direct_len(&self) -> usize {
+        match &self.frame {
+            Some(frame)
+                if frame.remaining >= DIRECT_READ_MIN
+                    && self.body.len() >= DIRECT_READ_AFTER
+                    && !frame.opcode.is_control() =>
+            {
+                frame.remaining
+            }
+            _ => 0,
+        }
+    }
+
+    /// The buffer of the message under way, with room for the next bytes. Append at most
+    /// [`direct_len`](Self::direct_len) bytes as they come from the peer, and hand them over with
+    /// [`take_direct`](Self::take_direct).
+    ///
+    /// Memory: twice what has arrived of the message plus 64 KiB at most, whatever its header claims.
+    pub fn direct_buffer(&mut self) -> &mut BytesMut {
+        let missing = self.frame_remaining();
+        let received = self.body.len();
+        // Less room than this is not worth a system call.
+        if self.body.capacity() - received < missing.min(GROWTH_MIN / 2) {
+            self.body.reserve(received.max(GROWTH_MIN).min(missing));
+        }
+        &mut self.body
+    }
+
+    /// Takes the last `len` bytes of [`direct_buffer`](Self::direct_buffer) for the open frame's; the
+    /// message, if they complete it.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn take_direct(
+        &mut self,
+        len: usize,
+    ) -> Result<Option<(MessageKind, Bytes)>, MessageError> {
+        debug_assert!(len <= self.frame_remaining(), "read beyond the frame");
+        let start = self.body.len() - len;
+        let message = self
+            .end_payload(start)
+            .and_then(|()| match self.frame_remaining() {
+                0 => self.end_frame(),
+                _ => Ok(None),
+            });
+        self.closed |= message.is_err();
+        message
     }
 
     /// Takes bytes in until a message or control frame is complete. Call it again with the rest of
@@ -453,28 +521,41 @@ impl MessageReader {
     /// Moves what `input` has of the open frame's payload into the reader, unmasked; returns how many
     /// bytes that was.
     fn take_payload(&mut self, input: &[u8]) -> Result<usize, MessageError> {
-        let Some(frame) = &mut self.frame else {
+        let Some(frame) = &self.frame else {
             return Ok(0);
         };
         let taken = frame.remaining.min(input.len());
-        let control = frame.opcode.is_control();
-        let target = if control {
+        let target = if frame.opcode.is_control() {
             &mut self.control
         } else {
             &mut self.body
         };
         let start = target.len();
         target.extend_from_slice(&input[..taken]);
-        let fresh = &mut target[start..];
+        self.end_payload(start)?;
+        Ok(taken)
+    }
+
+    /// Unmasks and accounts for the open frame's payload from `start` of its buffer on.
+    fn end_payload(&mut self, start: usize) -> Result<(), MessageError> {
+        let Some(frame) = &mut self.frame else {
+            return Ok(());
+        };
+        let control = frame.opcode.is_control();
+        let fresh = if control {
+            &mut self.control[start..]
+        } else {
+            &mut self.body[start..]
+        };
         if let Some(key) = frame.mask {
             apply_mask(fresh, key, frame.taken);
         }
-        frame.taken += taken;
-        frame.remaining -= taken;
+        frame.taken += fresh.len();
+        frame.remaining -= fresh.len();
         if !control && self.message == Some(MessageKind::Text) && !self.utf8.feed(fresh) {
             return Err(MessageError::InvalidUtf8);
         }
-        Ok(taken)
+        Ok(())
     }
 
     /// The open frame is complete: what it completes with it, if anything.

@@ -46,9 +46,6 @@ pub enum Refusal {
     /// The head has more than [`HEAD_HEADERS_MAX`] header lines.
     #[error("request has more than {HEAD_HEADERS_MAX} headers")]
     TooManyHeaders,
-    /// The head was not complete at the deadline, which is the caller's to keep.
-    #[error("request was not complete in time")]
-    Timeout,
     /// A method other than GET.
     #[error("method must be GET")]
     Method,
@@ -93,7 +90,6 @@ impl Refusal {
             Self::Origin => (403, "Forbidden"),
             Self::Path => (404, "Not Found"),
             Self::Method => (405, "Method Not Allowed"),
-            Self::Timeout => (408, "Request Timeout"),
             Self::NotAnUpgrade | Self::Version => (426, "Upgrade Required"),
             Self::HeadTooLong | Self::TooManyHeaders => (431, "Request Header Fields Too Large"),
         }

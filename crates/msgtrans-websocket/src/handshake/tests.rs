@@ -169,7 +169,6 @@ fn refusals_are_whole_http_responses() {
         (Refusal::NotAnUpgrade, "Connection: Upgrade, close\r\n"),
         (Refusal::Method, "Allow: GET\r\n"),
         (Refusal::Origin, "Connection: close\r\n"),
-        (Refusal::Timeout, "Connection: close\r\n"),
     ] {
         let response = String::from_utf8(refusal.response()).expect("ascii");
         let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");

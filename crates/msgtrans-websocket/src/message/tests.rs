@@ -354,6 +354,42 @@ fn a_partial_message_shows_and_ends() {
 }
 
 #[test]
+fn a_large_message_is_read_straight_into_its_own_memory() {
+    let payload: Vec<u8> = (0..300_000u32).map(|at| (at % 251) as u8).collect();
+    let bytes = from_client(OpCode::Binary, true, &payload);
+    let mut reader = reader_of(Role::Client, LIMITS);
+    assert_eq!(read_chunks(&mut reader, [&bytes[..16_000]]).0, []);
+    assert_eq!(
+        reader.direct_len(),
+        0,
+        "too little has come to trust the header"
+    );
+    read_chunks(&mut reader, [&bytes[16_000..20_001]]);
+
+    let mut at = 20_001;
+    let message = loop {
+        let max = reader.direct_len();
+        if max == 0 {
+            let (events, error) = read_chunks(&mut reader, [&bytes[at..]]);
+            assert_eq!(error, None);
+            break events;
+        }
+        assert_eq!(max, bytes.len() - at);
+        let buffer = reader.direct_buffer();
+        let room = (buffer.capacity() - buffer.len()).min(max);
+        assert!(room > 0 && buffer.capacity() <= 2 * at + 64 * 1024);
+        buffer.extend_from_slice(&bytes[at..at + room]);
+        at += room;
+        if let Some((kind, payload)) = reader.take_direct(room).expect("legal") {
+            assert_eq!(kind, MessageKind::Binary);
+            break vec![Event::Binary(payload)];
+        }
+    };
+    assert!(message == [binary(&payload)], "the message was damaged");
+    assert!(!reader.is_partial());
+}
+
+#[test]
 fn an_idle_reader_is_small() {
     assert!(
         size_of::<MessageReader>() <= 208,

@@ -4,11 +4,12 @@
     reason = "nodes are shared by raw pointers under crossbeam-epoch"
 )]
 
+mod memory;
 mod reclaim;
 mod shard;
 
 use crate::hash::BuildKeyHasher;
-use shard::{LEVEL_MIN, Node, Shard};
+use shard::{Fresh, LEVEL_MIN, Node, Shard};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
@@ -186,7 +187,7 @@ where
         let (shard, order) = self.shard_of(&key);
         let guard = reclaim::pin();
         shard
-            .insert(Node::boxed(order, key, value), true, &guard, read)
+            .insert(Fresh::new(order, key, value), true, &guard, read)
             .unwrap_or(None)
     }
 
@@ -204,7 +205,7 @@ where
         {
             return Err(value);
         }
-        match shard.insert(Node::boxed(order, key, value), false, &guard, |_| ()) {
+        match shard.insert(Fresh::new(order, key, value), false, &guard, |_| ()) {
             Ok(_) => Ok(()),
             Err(node) => Err(node.into_value()),
         }

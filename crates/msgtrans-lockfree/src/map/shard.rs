@@ -28,10 +28,11 @@
 //! one, and a retired node is not freed while anybody who could have met it is pinned, so an address
 //! cannot come back as another node in between.
 
+use super::memory;
 use super::reclaim::{self, Guard};
 use crate::primitive::{AtomicPtr, AtomicUsize, CachePadded, Ordering};
 use std::marker::PhantomData;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 const DEAD: usize = 1;
 const SLOT: usize = 2;
@@ -59,21 +60,50 @@ pub(super) struct Node<K, V> {
     value: V,
 }
 
-impl<K, V> Node<K, V> {
-    pub(super) fn boxed(order: u64, key: K, value: V) -> Box<Self> {
+/// A node that is not in a list yet.
+pub(super) struct Fresh<K, V>(NonNull<Node<K, V>>);
+
+impl<K, V> Fresh<K, V> {
+    #[inline]
+    pub(super) fn new(order: u64, key: K, value: V) -> Self {
         let link = Link {
             next: AtomicPtr::new(ptr::null_mut()),
         };
-        Box::new(Self {
-            link,
-            order,
-            key,
-            value,
-        })
+        let node = memory::take();
+        // SAFETY: `take` returned memory for a node, ours alone.
+        unsafe {
+            node.write(Node {
+                link,
+                order,
+                key,
+                value,
+            })
+        };
+        Self(node)
     }
 
     pub(super) fn into_value(self) -> V {
-        self.value
+        let memory = self.0;
+        std::mem::forget(self);
+        // SAFETY: the node is ours alone, and its memory is not read again before it is given back.
+        let node = unsafe { memory.read() };
+        // SAFETY: it came from `take`, and the node was moved out.
+        unsafe { memory::give(memory) };
+        node.value
+    }
+
+    /// Hands the node over to the list.
+    fn into_raw(self) -> *mut Node<K, V> {
+        let node = self.0;
+        std::mem::forget(self);
+        node.as_ptr()
+    }
+}
+
+impl<K, V> Drop for Fresh<K, V> {
+    fn drop(&mut self) {
+        // SAFETY: never published, so nobody else uses it.
+        unsafe { free_node::<K, V>(self.0.as_ptr().cast()) };
     }
 }
 
@@ -397,22 +427,24 @@ impl<K, V> Shard<K, V> {
 
     /// Puts `node` at its place. `Ok` when its key was not there; else, with `replace`, takes the
     /// place of the old entry after `old` has seen it, and without gives the node back.
+    #[inline]
     pub(super) fn insert<R>(
         &self,
-        node: Box<Node<K, V>>,
+        fresh: Fresh<K, V>,
         replace: bool,
         guard: &Guard,
         old: impl FnOnce(&V) -> R,
-    ) -> Result<Option<R>, Box<Node<K, V>>>
+    ) -> Result<Option<R>, Fresh<K, V>>
     where
         K: Eq,
     {
+        // SAFETY: until it is published the node is ours alone, and nobody writes it afterwards.
+        // `fresh` owns it until then, so that a comparison that panics leaks nothing.
+        let node = unsafe { fresh.0.as_ref() };
+        let new: *mut Link = fresh.0.as_ptr().cast();
         let order = node.order;
         self.ready(order, guard);
-        let new = Box::into_raw(node);
         loop {
-            // SAFETY: until it is published the node is ours alone; nobody writes it afterwards.
-            let node = unsafe { &*new };
             let place = self.seek(order, |key| *key == node.key, guard);
             if !place.found {
                 // Relaxed: published by the exchange below.
@@ -422,19 +454,19 @@ impl<K, V> Shard<K, V> {
                 // Release: publishes the node; pairs with the Acquire loads of links.
                 let published = place.previous.next.compare_exchange(
                     place.seen,
-                    new.cast(),
+                    new,
                     Ordering::AcqRel,
                     Ordering::Relaxed,
                 );
                 if published.is_ok() {
+                    fresh.into_raw();
                     self.added(guard);
                     return Ok(None);
                 }
                 continue;
             }
             if !replace {
-                // SAFETY: it came from `Box::into_raw` above and was not published.
-                return Err(unsafe { Box::from_raw(new) });
+                return Err(fresh);
             }
             let current = without(place.seen, FLAGS).cast::<Node<K, V>>();
             // SAFETY: the node was reachable while we were pinned (`guard`).
@@ -448,14 +480,15 @@ impl<K, V> Shard<K, V> {
             // finds the replacement right behind it. Release: publishes the node.
             let replaced = existing.link.next.compare_exchange(
                 next,
-                with(new.cast(), DEAD),
+                with(new, DEAD),
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             );
             if replaced.is_ok() {
-                let old = old(&existing.value);
-                self.tidy(&place, with(new.cast(), DEAD), current, order, guard);
-                return Ok(Some(old));
+                fresh.into_raw();
+                self.tidy(&place, with(new, DEAD), current, order, guard);
+                // The guard keeps the old entry readable although it is retired.
+                return Ok(Some(old(&existing.value)));
             }
         }
     }
@@ -493,9 +526,9 @@ impl<K, V> Shard<K, V> {
             if dead.is_ok() {
                 // Relaxed: see `len`.
                 self.writes.len.fetch_sub(1, Ordering::Relaxed);
-                let removed = removed(&node.value);
                 self.tidy(&place, with(next, DEAD), current, order, guard);
-                return Some(removed);
+                // The guard keeps the entry readable although it is retired.
+                return Some(removed(&node.value));
             }
         }
     }
@@ -749,9 +782,10 @@ impl<K, V> Drop for Shard<K, V> {
                 }
                 Target::Node => {
                     let node = without(next, FLAGS).cast::<Node<K, V>>();
-                    // SAFETY: linked nodes are alive, and each is met once.
-                    let node = unsafe { Box::from_raw(node) };
-                    next = node.link.next.load(Ordering::Acquire);
+                    // SAFETY: linked nodes are alive.
+                    next = unsafe { &*node }.link.next.load(Ordering::Acquire);
+                    // SAFETY: each is met once, and nobody else is here.
+                    unsafe { free_node::<K, V>(node.cast()) };
                 }
             }
         }
@@ -766,10 +800,16 @@ impl<K, V> Drop for Shard<K, V> {
 }
 
 /// # Safety
-/// `node` came from a `Box<Node<K, V>>` and nobody else uses it any more.
+/// `node` is a `Node<K, V>` in memory of `take` and nobody uses it any more.
 unsafe fn free_node<K, V>(node: *mut ()) {
+    let node = node.cast::<Node<K, V>>();
+    // A destructor that panics leaks the memory, nothing else.
     // SAFETY: the caller vouches.
-    drop(unsafe { Box::from_raw(node.cast::<Node<K, V>>()) });
+    unsafe { node.drop_in_place() };
+    // SAFETY: a node is never at address 0.
+    let memory = unsafe { NonNull::new_unchecked(node) };
+    // SAFETY: the caller vouches.
+    unsafe { memory::give(memory) };
 }
 
 fn array_len(level_first: usize, index: usize) -> usize {

@@ -56,6 +56,28 @@ impl Endpoint {
         }
     }
 
+    /// An endpoint of a scheme at `host:port` or `[v6]:port`, as typed configurations take it.
+    ///
+    /// # Errors
+    /// The address is no host and port, or holds more than that.
+    pub fn from_address(scheme: &str, address: &str) -> Result<Self, ConfigError> {
+        let fail = |what: &str| {
+            ConfigError::new(
+                "address",
+                format_args!("\"{address}\""),
+                format!("must be host:port, not {what}"),
+            )
+        };
+        if let Some(c) = address.chars().find(|c| "/?#&".contains(*c) || is_odd(*c)) {
+            return Err(fail(&format!("with {c:?} in it")));
+        }
+        match split_authority(address) {
+            Ok((host, Some(port))) => Ok(Self::new(scheme, host, Some(port))),
+            Ok((_, None)) => Err(fail("without a port")),
+            Err((_, what)) => Err(fail(what)),
+        }
+    }
+
     /// Reads a URL.
     ///
     /// # Errors
@@ -69,17 +91,14 @@ impl Endpoint {
             })
         };
         let Some(colon) = url.find("://") else {
-            return fail(0, "no scheme, such as tcp://, ");
+            return fail(0, "no scheme such as tcp://");
         };
         let scheme = &url[..colon];
         let valid = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'-' | b'.');
         if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.bytes().all(valid) {
             return fail(0, "an invalid scheme");
         }
-        if let Some(position) = url
-            .bytes()
-            .position(|c| c.is_ascii_control() || c == b' ' || c == b'#')
-        {
+        if let Some(position) = url.find(|c| c == '#' || is_odd(c)) {
             return fail(position, "a character that no endpoint has");
         }
         let start = colon + 3;
@@ -198,11 +217,17 @@ impl Endpoint {
     }
 }
 
+/// What would not survive a log line, a shell or a resolver.
+fn is_odd(c: char) -> bool {
+    c.is_control() || c.is_whitespace()
+}
+
 /// `host:port`, `[v6]:port` or a name alone.
 fn split_authority(text: &str) -> Result<(&str, Option<u16>), (usize, &'static str)> {
     let (host, rest, rest_at) = match text.strip_prefix('[') {
         Some(inner) => match inner.find(']') {
-            Some(end) => (&inner[..end], &inner[end + 1..], end + 2),
+            Some(end) if inner[..end].contains(':') => (&inner[..end], &inner[end + 1..], end + 2),
+            Some(_) => return Err((0, "brackets without an IPv6 address")),
             None => return Err((0, "a bracket that is never closed")),
         },
         None => match text.rfind(':') {
@@ -213,11 +238,15 @@ fn split_authority(text: &str) -> Result<(&str, Option<u16>), (usize, &'static s
     if !text.starts_with('[') && host.contains(':') {
         return Err((0, "an IPv6 address without brackets"));
     }
+    if let Some(at) = host.find(['[', ']']) {
+        return Err((at, "a bracket inside a host"));
+    }
     match rest.strip_prefix(':') {
+        // Digits alone: `parse` would take a sign too.
         Some(port) => match port.parse() {
-            Ok(port) if !host.is_empty() => Ok((host, Some(port))),
-            Ok(_) => Err((0, "no host")),
-            Err(_) => Err((rest_at + 1, "a port that is not a number up to 65535")),
+            Ok(port) if !host.is_empty() && !rest.contains('+') => Ok((host, Some(port))),
+            Ok(_) if host.is_empty() => Err((0, "no host")),
+            _ => Err((rest_at + 1, "a port that is not a number up to 65535")),
         },
         None if rest.is_empty() => Ok((host, None)),
         None => Err((rest_at, "something between host and port")),

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Buf;
-use msgtrans_core::{EncodeError, OutBuffer, Packet, WireVersion};
+use msgtrans_core::{EncodeError, OutBuffer, Packet, WireVersion, encoded_len};
 use msgtrans_mempool::worker;
 use tokio::sync::oneshot;
 
@@ -103,11 +103,15 @@ impl OutboundBatch {
                 Ok(()) => Ok(()),
                 Err(error) => Err((error, packet)),
             },
-            Framing::Packets => {
-                self.packet_bytes += packet.queued_bytes();
-                self.packets.push_back(packet);
-                Ok(())
-            }
+            // What an encoder would refuse is refused here too, so that a protocol without one behaves like the rest.
+            Framing::Packets => match encoded_len(&packet, self.version) {
+                Ok(_) => {
+                    self.packet_bytes += packet.queued_bytes();
+                    self.packets.push_back(packet);
+                    Ok(())
+                }
+                Err(error) => Err((error, packet)),
+            },
         }
     }
 

@@ -73,6 +73,41 @@ impl TcpOptions {
         Ok(this)
     }
 
+    /// Writes what differs from the default of a listening socket into a URL.
+    #[must_use]
+    pub fn put_server(&self, endpoint: Endpoint) -> Endpoint {
+        let mut endpoint = self.put_client(endpoint);
+        let default = Self::default();
+        if self.backlog != default.backlog {
+            endpoint = endpoint.with_option("backlog", self.backlog);
+        }
+        if self.reuse_port != default.reuse_port {
+            endpoint = endpoint.with_option("reuse_port", self.reuse_port);
+        }
+        endpoint
+    }
+
+    /// Writes what differs from the default of a dialling socket into a URL.
+    #[must_use]
+    pub fn put_client(&self, mut endpoint: Endpoint) -> Endpoint {
+        if self.nodelay != Self::default().nodelay {
+            endpoint = endpoint.with_option("nodelay", self.nodelay);
+        }
+        if let Some(keepalive) = self.keepalive {
+            let ms = keepalive.as_millis();
+            endpoint = endpoint.with_option("keepalive", format_args!("{ms}ms"));
+        }
+        for (name, bytes) in [
+            ("send_buffer", self.send_buffer),
+            ("recv_buffer", self.recv_buffer),
+        ] {
+            if let Some(bytes) = bytes {
+                endpoint = endpoint.with_option(name, bytes);
+            }
+        }
+        endpoint
+    }
+
     /// Checks every option.
     ///
     /// # Errors
@@ -102,6 +137,13 @@ impl TcpOptions {
                 "backlog",
                 self.backlog,
                 "must be from 1 to 65535",
+            ));
+        }
+        if self.reuse_port && cfg!(not(unix)) {
+            return Err(ConfigError::new(
+                "reuse_port",
+                true,
+                "must be false: this system has no such option",
             ));
         }
         Ok(())

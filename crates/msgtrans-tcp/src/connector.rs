@@ -1,0 +1,37 @@
+//! Dialling: a connected socket with the configured options.
+
+use msgtrans_core::{ConnectError, ConnectionInfo, PeerAddress, WireVersions};
+use msgtrans_transport::socket::dial;
+use msgtrans_transport::{
+    BoxFuture, Connection, Connector, DialContext, ProtocolConfig, StreamConnection,
+};
+
+use crate::{SCHEME, TcpClientConfig};
+
+impl Connector for TcpClientConfig {
+    fn connect<'a>(
+        &'a self,
+        context: &'a DialContext,
+    ) -> BoxFuture<'a, Result<Box<dyn Connection>, ConnectError>> {
+        Box::pin(async move {
+            self.validate()?;
+            let stream = dial(&self.address()?, &self.options).await?;
+            let peer = stream.peer_addr().map_err(|source| ConnectError::Io {
+                endpoint: self.endpoint().to_string(),
+                source,
+            })?;
+            // A client that offers both versions says in the context which one this attempt is for.
+            let accept = match self.wire {
+                None | Some(WireVersions::Any) => context.wire,
+                Some(one) => one,
+            };
+            let info = ConnectionInfo::new(SCHEME, PeerAddress::Socket(peer));
+            let connection = StreamConnection::new(stream, info, accept, context.limits, false);
+            Ok(Box::new(connection) as Box<dyn Connection>)
+        })
+    }
+
+    fn wire(&self) -> Option<WireVersions> {
+        self.wire
+    }
+}

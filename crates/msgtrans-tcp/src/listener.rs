@@ -1,0 +1,70 @@
+//! Listening: a bound socket that yields connections with the configured options.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use msgtrans_core::{BindError, ConnectionInfo, Limits, PeerAddress, WireVersions};
+use msgtrans_transport::socket::{TcpOptions, listen};
+use msgtrans_transport::{
+    AcceptError, BoxFuture, Endpoint, Incoming, ListenContext, Listener, ProtocolConfig,
+    ServerProtocol, StreamConnection,
+};
+use tokio::net::TcpListener;
+
+use crate::{SCHEME, TcpServerConfig};
+
+impl ServerProtocol for TcpServerConfig {
+    fn bind<'a>(
+        &'a self,
+        context: &'a ListenContext,
+    ) -> BoxFuture<'a, Result<Box<dyn Listener>, BindError>> {
+        Box::pin(async move {
+            let fail = |source| BindError {
+                endpoint: self.endpoint().to_string(),
+                source,
+            };
+            let invalid = |error| fail(io::Error::new(io::ErrorKind::InvalidInput, error));
+            self.validate().map_err(invalid)?;
+            let address = self.address().map_err(invalid)?;
+            let listener = listen(&address, &self.options).await?;
+            let local = listener.local_addr().map_err(fail)?;
+            tracing::debug!(%local, "listening");
+            let listener: Box<dyn Listener> = Box::new(SocketListener {
+                listener,
+                local: Endpoint::new(SCHEME, local.ip().to_string(), Some(local.port())),
+                options: self.options.clone(),
+                accept: self.wire.unwrap_or(context.wire),
+                limits: context.limits,
+            });
+            Ok(listener)
+        })
+    }
+
+    fn wire(&self) -> Option<WireVersions> {
+        self.wire
+    }
+}
+
+struct SocketListener {
+    listener: TcpListener,
+    local: Endpoint,
+    options: TcpOptions,
+    accept: WireVersions,
+    limits: Limits,
+}
+
+impl Listener for SocketListener {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, AcceptError>> {
+        let (stream, address) =
+            ready!(self.listener.poll_accept(cx)).map_err(AcceptError::from_io)?;
+        // A socket that takes no options is one whose peer is gone already.
+        self.options.apply(&stream).map_err(AcceptError::Peer)?;
+        let info = ConnectionInfo::new(SCHEME, PeerAddress::Socket(address));
+        let connection = StreamConnection::new(stream, info, self.accept, self.limits, false);
+        Poll::Ready(Ok(Incoming::Connection(Box::new(connection))))
+    }
+
+    fn local_endpoint(&self) -> Endpoint {
+        self.local.clone()
+    }
+}

@@ -1,4 +1,14 @@
 //! One frame ⇄ one [`Packet`]: encoding, and decoding of whole frames. [`Decoder`](crate::Decoder) is the incremental form.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use bytes::{Buf, Bytes};
 

@@ -1,4 +1,14 @@
 //! The bodies of Hello, Welcome and Goodbye / GoAway (wire format, section 4).
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,14 @@
 //! [`Decoder`]: frames out of a byte stream, however it is cut.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use bytes::{Buf, Bytes, BytesMut};
 

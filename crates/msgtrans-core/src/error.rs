@@ -79,6 +79,8 @@ pub enum DecodeError {
     Decompress { why: String },
     #[error("payload decompresses to more than {max} bytes")]
     DecompressedTooLarge { max: usize },
+    #[error("payload is not the expected JSON: {why}")]
+    Json { why: String },
     #[error("protocol framing: {what}")]
     Framing { what: String, too_large: bool },
 }
@@ -143,6 +145,8 @@ pub enum EncodeError {
     CompressionUnavailable { compression: Compression },
     #[error("payload could not be compressed: {why}")]
     Compress { why: String },
+    #[error("value has no JSON form: {why}")]
+    Json { why: String },
 }
 
 /// A setting that cannot be: names the field, its value and what it must be.

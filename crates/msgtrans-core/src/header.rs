@@ -1,4 +1,14 @@
 //! The fixed 16 bytes in front of every frame (wire format, sections 1 and 2).
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use crate::error::DecodeError;
 use crate::limits::Limits;

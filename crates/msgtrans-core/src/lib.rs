@@ -19,6 +19,10 @@
 //! assert_eq!(batch.pop().expect("one packet").payload_as_string().as_deref(), Some("hello"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Features
+//! - `serde`: typed payloads as JSON, [`Packet::json`](Packet#method.json) and
+//!   [`Packet::payload_as_json`](Packet#method.payload_as_json).
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -29,6 +33,8 @@ mod control;
 mod decoder;
 mod error;
 mod header;
+#[cfg(feature = "serde")]
+mod json;
 mod limits;
 mod meta;
 mod out_buffer;

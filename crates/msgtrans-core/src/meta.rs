@@ -1,4 +1,14 @@
 //! [`Meta`]: what a v2 packet carries in front of the application's extended header.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::time::Duration;
 

@@ -1,4 +1,14 @@
 //! Type-length-value fields: u8 tag, u16 length, value (wire format, section 4).
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use bytes::Bytes;
 

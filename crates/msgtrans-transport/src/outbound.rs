@@ -97,6 +97,10 @@ impl OutboundBatch {
     /// # Errors
     /// The packet cannot be put on this wire; nothing was added.
     #[inline]
+    #[expect(
+        clippy::result_large_err,
+        reason = "the packet goes back by value: callers keep it or drop it at once"
+    )]
     pub fn push(&mut self, packet: Packet) -> Result<(), (EncodeError, Packet)> {
         match self.framing {
             Framing::Encode(encode) => match encode(&packet, self.version, &mut self.out) {

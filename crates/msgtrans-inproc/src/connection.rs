@@ -1,0 +1,343 @@
+//! [`InprocConnection`]: one end of a pair of bounded queues.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use msgtrans_core::{
+    CloseReason, ConnectionInfo, DecodeError, Header, Initiator, Limits, Packet, PacketBatch,
+    PeerAddress, WireVersion, encoded_len,
+};
+use msgtrans_transport::{Connection, ConnectionError, Framing, OutboundBatch, Progress, Received};
+
+use crate::SCHEME;
+
+/// What a direction holds at most, as [`Packet::queued_bytes`] counts; a larger packet is taken when the queue is
+/// empty. The reader holds one such batch more: worst case 2 MiB a direction, or two packets.
+const QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// The same in packets, so that empty ones are bounded more tightly than by the 64 bytes each counts for.
+const QUEUE_PACKETS_MAX: usize = 4096;
+/// A deque that grew beyond this many packets is given back when it has run empty: an idle connection holds little.
+const KEPT_PACKETS_MAX: usize = 32;
+
+/// One end of an in-process connection.
+///
+/// The seam calls it once per batch, from the one task of its session. Each direction is a deque behind a lock that is
+/// held for the length of one append or one swap: sending appends the batch, receiving swaps the whole deque with an
+/// empty one of its own and works through that without a lock.
+#[derive(Debug)]
+pub(crate) struct InprocConnection {
+    /// Where this end writes.
+    outgoing: Arc<Queue>,
+    /// Where the peer writes.
+    incoming: Arc<Queue>,
+    /// What was taken from `incoming` and not yet handed over.
+    taken: VecDeque<Packet>,
+    limits: Limits,
+    /// Whether `set_wire` has been called: until then one packet a call.
+    opened: bool,
+    /// What the peer got wrong; everything behind it is lost.
+    failed: Option<DecodeError>,
+    progress: Progress,
+    info: ConnectionInfo,
+}
+
+/// One direction. Fields are only ever touched under the lock; wakers are called after it.
+#[derive(Debug, Default)]
+struct Queue(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    packets: VecDeque<Packet>,
+    bytes: usize,
+    writer: Writer,
+    reader_gone: bool,
+    /// Waits for packets or for the end.
+    reader_waker: Option<Waker>,
+    /// Waits for room.
+    writer_waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Writer {
+    #[default]
+    Open,
+    /// Said that nothing more will come.
+    Closed,
+    /// Went away without a word.
+    Gone,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while the lock is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the direction from the writing side; the first word counts.
+    fn end(&self, how: Writer) {
+        let mut state = self.lock();
+        let waker = if state.writer == Writer::Open {
+            state.writer = how;
+            state.reader_waker.take()
+        } else {
+            None
+        };
+        drop(state);
+        wake(waker);
+    }
+
+    /// Ends the direction from the reading side: what is queued is lost, and the writer learns of it.
+    fn abandon(&self) {
+        let mut state = self.lock();
+        state.reader_gone = true;
+        state.bytes = 0;
+        let lost = std::mem::take(&mut state.packets);
+        let waker = state.writer_waker.take();
+        drop(state);
+        drop(lost);
+        wake(waker);
+    }
+}
+
+impl State {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.packets.is_empty()
+            || (self.bytes + bytes <= QUEUE_BYTES_MAX && self.packets.len() < QUEUE_PACKETS_MAX)
+    }
+}
+
+impl InprocConnection {
+    /// Both ends of a connection to `name`: the one that dialled and the one that is accepted.
+    pub(crate) fn pair(name: &str, dialling: Limits, listening: Limits) -> (Self, Self) {
+        let (there, back) = (Arc::new(Queue::default()), Arc::new(Queue::default()));
+        // Version 2 is certain before any packet, as if negotiated.
+        let info = ConnectionInfo::new(SCHEME, PeerAddress::Local(name.to_owned()))
+            .negotiated(WireVersion::V2);
+        let ours = Self::new(there.clone(), back.clone(), dialling, info.clone());
+        (ours, Self::new(back, there, listening, info))
+    }
+
+    fn new(
+        outgoing: Arc<Queue>,
+        incoming: Arc<Queue>,
+        limits: Limits,
+        info: ConnectionInfo,
+    ) -> Self {
+        Self {
+            outgoing,
+            incoming,
+            taken: VecDeque::new(),
+            limits,
+            opened: false,
+            failed: None,
+            progress: Progress::default(),
+            info,
+        }
+    }
+
+    /// Takes whatever the peer has queued.
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, ConnectionError>> {
+        let mut state = self.incoming.lock();
+        if !state.packets.is_empty() {
+            std::mem::swap(&mut state.packets, &mut self.taken);
+            state.bytes = 0;
+            let writer = state.writer_waker.take();
+            drop(state);
+            wake(writer);
+            return Poll::Ready(Ok(Received::Packets));
+        }
+        match state.writer {
+            Writer::Closed => return Poll::Ready(Ok(Received::End)),
+            Writer::Gone => {
+                let lost = io::ErrorKind::ConnectionReset.into();
+                return Poll::Ready(Err(ConnectionError::Io(lost)));
+            }
+            Writer::Open => register(&mut state.reader_waker, cx),
+        }
+        // What waits holds no memory: the deque that comes back from a large batch goes.
+        if state.packets.capacity() > KEPT_PACKETS_MAX {
+            state.packets = VecDeque::new();
+        }
+        drop(state);
+        if self.taken.capacity() > KEPT_PACKETS_MAX {
+            self.taken = VecDeque::new();
+        }
+        Poll::Pending
+    }
+}
+
+impl Connection for InprocConnection {
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        budget_bytes: usize,
+        into: &mut PacketBatch,
+    ) -> Poll<Result<Received, ConnectionError>> {
+        if let Some(error) = &self.failed {
+            return Poll::Ready(Err(error.clone().into()));
+        }
+        if self.taken.is_empty() {
+            match self.poll_take(cx) {
+                Poll::Ready(Ok(Received::Packets)) => {}
+                other => return other,
+            }
+        }
+        let before = into.len();
+        while let Some(packet) = self.taken.pop_front() {
+            self.progress.read += packet.queued_bytes() as u64;
+            // Checked by the receiver, as if it had come over a wire: the sender is not asked to be right.
+            match received(packet, &self.limits) {
+                Ok(packet) => into.push(packet, WireVersion::V2),
+                Err(error) => {
+                    self.taken = VecDeque::new();
+                    self.failed = Some(error.clone());
+                    // Packets in front of the broken one are handled first; the error comes with the next call.
+                    if into.len() > before {
+                        break;
+                    }
+                    return Poll::Ready(Err(error.into()));
+                }
+            }
+            if !self.opened || into.bytes() >= budget_bytes {
+                break;
+            }
+        }
+        Poll::Ready(Ok(Received::Packets))
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut OutboundBatch,
+    ) -> Poll<Result<(), ConnectionError>> {
+        if from.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut state = self.outgoing.lock();
+        if state.reader_gone || state.writer != Writer::Open {
+            let lost = io::ErrorKind::BrokenPipe.into();
+            return Poll::Ready(Err(ConnectionError::Io(lost)));
+        }
+        let mut queued = 0;
+        while let Some(bytes) = from.front().map(Packet::queued_bytes) {
+            if !state.has_room(bytes) {
+                register(&mut state.writer_waker, cx);
+                break;
+            }
+            if let Some(packet) = from.pop() {
+                state.packets.push_back(packet);
+                state.bytes += bytes;
+                queued += bytes;
+            }
+        }
+        let reader = if queued > 0 {
+            state.reader_waker.take()
+        } else {
+            None
+        };
+        drop(state);
+        wake(reader);
+        self.progress.written += queued as u64;
+        // Taken means: in the peer's queue.
+        from.complete_taken();
+        if from.is_empty() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn poll_close(
+        &mut self,
+        _cx: &mut Context<'_>,
+        reason: &CloseReason,
+    ) -> Poll<Result<(), ConnectionError>> {
+        // The peer of a lost connection is not told of an orderly end.
+        if reason.initiator != Initiator::Network {
+            self.outgoing.end(Writer::Closed);
+        }
+        // On a socket unread input would destroy the Goodbye, and the close would have to read on; here what is
+        // queued stays readable whatever this end does.
+        Poll::Ready(Ok(()))
+    }
+
+    fn set_wire(&mut self, version: WireVersion, limits: Limits) {
+        debug_assert_eq!(version, WireVersion::V2, "in process there is no other");
+        self.limits = limits;
+        self.opened = true;
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::Packets
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    fn info(&self) -> &ConnectionInfo {
+        &self.info
+    }
+}
+
+impl Drop for InprocConnection {
+    fn drop(&mut self) {
+        self.outgoing.end(Writer::Gone);
+        self.incoming.abandon();
+    }
+}
+
+/// The packet as it would have arrived over a wire.
+///
+/// # Errors
+/// Whatever a receiver refuses from a header alone.
+fn received(mut packet: Packet, limits: &Limits) -> Result<Packet, DecodeError> {
+    let meta_len = match &mut packet.meta {
+        None => 0,
+        Some(meta) => {
+            if let Some(deadline) = &mut meta.deadline {
+                *deadline = wire_deadline(*deadline);
+            }
+            // What has no encoding was refused when it was pushed.
+            let frame = encoded_len(&packet, WireVersion::V2).unwrap_or(usize::MAX);
+            frame.saturating_sub(
+                msgtrans_core::HEADER_LEN + packet.ext_header.len() + packet.payload.len(),
+            )
+        }
+    };
+    let header = Header {
+        version: WireVersion::V2,
+        compression: packet.compression,
+        packet_type: packet.packet_type,
+        biz_type: packet.biz_type,
+        message_id: packet.message_id,
+        ext_header_len: u16::try_from(packet.ext_header.len() + meta_len).unwrap_or(u16::MAX),
+        payload_len: u32::try_from(packet.payload.len()).unwrap_or(u32::MAX),
+        flags: packet.flags,
+    };
+    packet.flags = Header::parse(&header.to_bytes(), limits)?.flags;
+    Ok(packet)
+}
+
+/// Whole milliseconds, rounded up, as the wire says them.
+fn wire_deadline(deadline: Duration) -> Duration {
+    let ms = deadline.as_nanos().div_ceil(1_000_000);
+    Duration::from_millis(u64::from(u32::try_from(ms).unwrap_or(u32::MAX)))
+}
+
+/// Keeps the waker of `cx`, without a clone where it is there already.
+fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) if waker.will_wake(cx.waker()) => {}
+        _ => *slot = Some(cx.waker().clone()),
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

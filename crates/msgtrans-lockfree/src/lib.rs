@@ -26,6 +26,9 @@ mod stats;
 mod wake_cell;
 mod write_token;
 
+#[cfg(all(test, msgtrans_loom))]
+mod loom_models;
+
 // The public interface is:
 pub use crate::{
     counter::{Counter, Gauge},

@@ -132,7 +132,8 @@ impl WakeCell {
         // Acquire: pairs with the Release in `Held::drop`, so the cell's last change is seen.
         // Release: hands what was made ready to the holder that finds WANTED.
         let before = self.state.fetch_or(HELD | also, Ordering::AcqRel);
-        (before & HELD == 0).then_some(Held { cell: self })
+        // Lazily: a `Held` that is made and dropped lets go of what it never held.
+        (before & HELD == 0).then(|| Held { cell: self })
     }
 }
 

@@ -1,0 +1,431 @@
+//! Short models, one race each; loom runs every interleaving within the bound.
+//!
+//! `RUSTFLAGS="--cfg msgtrans_loom" CARGO_TARGET_DIR=target/loom cargo test -p msgtrans-lockfree --release loom`
+//!
+//! What they cannot see: crossbeam's queues and epochs are replaced by stand-ins (see `primitive` and
+//! `map::reclaim`), so the models check what this crate builds on them.
+
+use crate::{Counter, Histogram, LockFreeHashMap, LockFreeQueue, PushError, WakeCell, WriteToken};
+use loom::sync::Arc;
+use loom::sync::Notify;
+use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use loom::thread;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Context, Poll, Wake, Waker};
+
+fn model(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(body);
+}
+
+struct WakeByNotify(Notify);
+
+impl Wake for WakeByNotify {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.notify();
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let notify = std::sync::Arc::new(WakeByNotify(Notify::new()));
+    let waker = Waker::from(notify.clone());
+    let mut cx = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut cx) {
+            Poll::Ready(output) => return output,
+            // A lost wake leaves nobody to run, which loom reports.
+            Poll::Pending => notify.0.wait(),
+        }
+    }
+}
+
+/// Sends both low keys into one bucket, next to each other, and the others into the next.
+#[derive(Default, Clone)]
+struct Order(u64);
+
+impl std::hash::Hasher for Order {
+    fn finish(&self) -> u64 {
+        self.0 << 60
+    }
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("keys are u64");
+    }
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n;
+    }
+}
+
+type Map = LockFreeHashMap<u64, u64, std::hash::BuildHasherDefault<Order>>;
+
+fn map_of(entries: &[(u64, u64)]) -> Arc<Map> {
+    let map = Map::default();
+    for (key, value) in entries {
+        map.insert(*key, *value);
+    }
+    Arc::new(map)
+}
+
+fn entries(map: &Map) -> Vec<(u64, u64)> {
+    let mut all = Vec::new();
+    map.for_each(|key, value| all.push((*key, *value)));
+    all
+}
+
+// WakeCell
+
+#[test]
+fn wake_is_never_lost() {
+    model(3, || {
+        let shared = Arc::new((WakeCell::new(), AtomicUsize::new(0)));
+        let waker = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    shared.1.fetch_add(1, Relaxed);
+                    shared.0.wake();
+                }
+            })
+        };
+        let mut found = 0;
+        while found < 2 {
+            found += block_on(poll_fn(|cx| {
+                shared.0.register(cx.waker());
+                shared.0.clear();
+                match shared.1.swap(0, Relaxed) {
+                    0 => Poll::Pending,
+                    some => Poll::Ready(some),
+                }
+            }));
+        }
+        waker.join().unwrap();
+    });
+}
+
+#[test]
+fn wakes_of_two_threads_reach_an_owner_that_registers_anew() {
+    model(2, || {
+        let shared = Arc::new((WakeCell::new(), AtomicUsize::new(0)));
+        let wakers: Vec<_> = (0..2)
+            .map(|_| {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    shared.1.fetch_add(1, Relaxed);
+                    shared.0.wake();
+                })
+            })
+            .collect();
+        let mut found = 0;
+        while found < 2 {
+            // Each `block_on` has a waker of its own, so registering replaces.
+            found += block_on(poll_fn(|cx| {
+                shared.0.register(cx.waker());
+                shared.0.clear();
+                match shared.1.swap(0, Relaxed) {
+                    0 => Poll::Pending,
+                    some => Poll::Ready(some),
+                }
+            }));
+        }
+        for waker in wakers {
+            waker.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_coalesced_wake_still_publishes_what_came_before_it() {
+    model(3, || {
+        let shared = Arc::new((WakeCell::new(), AtomicUsize::new(0)));
+        shared.0.wake();
+        let waker = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                shared.1.store(1, Relaxed);
+                shared.0.wake()
+            })
+        };
+        shared.0.clear();
+        let seen = shared.1.load(Relaxed);
+        let delivered = waker.join().unwrap();
+        assert!(
+            delivered || seen == 1,
+            "the wake was swallowed by a look that missed the work"
+        );
+    });
+}
+
+// WriteToken
+
+#[test]
+fn write_token_admits_one_and_leaves_nothing_behind() {
+    model(3, || {
+        let shared = Arc::new((WriteToken::new(), AtomicUsize::new(0), AtomicUsize::new(0)));
+        let enter = |shared: &(WriteToken, AtomicUsize, AtomicUsize)| {
+            shared.1.fetch_add(1, Relaxed);
+            shared.0.run(|| {
+                let queued = shared.1.swap(0, Relaxed);
+                // Not one operation, and Relaxed: two writers at once, or a turn that does not see
+                // what the one before wrote, lose a part of the sum.
+                shared.2.store(shared.2.load(Relaxed) + queued, Relaxed);
+            });
+        };
+        let other = {
+            let shared = shared.clone();
+            thread::spawn(move || enter(&shared))
+        };
+        enter(&shared);
+        other.join().unwrap();
+        assert_eq!(shared.2.load(Relaxed), 2);
+    });
+}
+
+// LockFreeQueue
+
+#[test]
+fn queue_delivers_to_a_waiting_consumer() {
+    model(3, || {
+        let queue = Arc::new(LockFreeQueue::bounded(1));
+        let producer = {
+            let queue = queue.clone();
+            thread::spawn(move || {
+                let first = queue.try_push(1);
+                assert_eq!(first, Ok(()));
+                // Room for it only if the consumer has taken the first.
+                let second = queue.try_push(2).is_ok();
+                queue.close();
+                1 + usize::from(second)
+            })
+        };
+        let mut received = 0;
+        while let Some(value) = block_on(queue.recv()) {
+            received += 1;
+            assert_eq!(value, received);
+        }
+        assert_eq!(producer.join().unwrap(), received);
+    });
+}
+
+#[test]
+fn queue_closed_during_a_push_loses_nothing_it_accepted() {
+    model(3, || {
+        let queue = Arc::new(LockFreeQueue::unbounded());
+        let producer = {
+            let queue = queue.clone();
+            thread::spawn(move || match queue.try_push(7) {
+                Ok(()) => 1,
+                Err(refused) => {
+                    assert_eq!(refused, PushError::Closed(7));
+                    0
+                }
+            })
+        };
+        let closer = {
+            let queue = queue.clone();
+            thread::spawn(move || queue.close())
+        };
+        let mut received = 0;
+        while block_on(queue.recv()).is_some() {
+            received += 1;
+        }
+        assert_eq!(producer.join().unwrap(), received);
+        assert!(closer.join().unwrap());
+    });
+}
+
+#[test]
+fn queue_never_holds_more_than_its_bound() {
+    model(3, || {
+        let queue = Arc::new(LockFreeQueue::bounded(1));
+        let other = {
+            let queue = queue.clone();
+            thread::spawn(move || queue.try_push(1).is_ok())
+        };
+        let own = queue.try_push(2).is_ok();
+        let other = other.join().unwrap();
+        assert!(own ^ other, "one of two fits");
+        assert!(queue.pop().is_some());
+        assert!(queue.pop().is_none());
+        assert!(queue.is_empty());
+    });
+}
+
+// LockFreeHashMap
+
+#[test]
+fn map_insert_of_an_absent_key_has_one_winner() {
+    model(3, || {
+        let map = map_of(&[]);
+        let other = {
+            let map = map.clone();
+            thread::spawn(move || map.insert_if_absent(1, 10).is_ok())
+        };
+        let own = map.insert_if_absent(1, 20).is_ok();
+        assert!(own ^ other.join().unwrap());
+        assert_eq!(entries(&map), [(1, if own { 20 } else { 10 })]);
+        assert_eq!(map.len(), 1);
+    });
+}
+
+#[test]
+fn map_replaced_key_is_never_absent() {
+    model(3, || {
+        let map = map_of(&[(1, 10)]);
+        let writer = {
+            let map = map.clone();
+            thread::spawn(move || assert_eq!(map.insert(1, 11), Some(10)))
+        };
+        let first = map.get(&1).expect("there all the time");
+        let second = map.get(&1).expect("there all the time");
+        assert!(first <= second);
+        writer.join().unwrap();
+        assert_eq!(entries(&map), [(1, 11)]);
+    });
+}
+
+#[test]
+fn map_insert_behind_a_node_being_removed_is_kept() {
+    model(3, || {
+        let map = map_of(&[(1, 10)]);
+        let remover = {
+            let map = map.clone();
+            thread::spawn(move || assert_eq!(map.remove(&1), Some(10)))
+        };
+        assert_eq!(map.insert(2, 20), None);
+        assert_eq!(map.get(&2), Some(20));
+        remover.join().unwrap();
+        assert_eq!(entries(&map), [(2, 20)]);
+        assert_eq!(map.len(), 1);
+    });
+}
+
+#[test]
+fn map_removes_of_neighbours_unlink_both() {
+    model(3, || {
+        let map = map_of(&[(1, 10), (2, 20), (3, 30)]);
+        let other = {
+            let map = map.clone();
+            thread::spawn(move || assert_eq!(map.remove(&1), Some(10)))
+        };
+        assert_eq!(map.remove(&2), Some(20));
+        assert_eq!(map.get(&2), None);
+        other.join().unwrap();
+        assert_eq!(entries(&map), [(3, 30)]);
+    });
+}
+
+#[test]
+fn map_remove_has_one_winner() {
+    model(3, || {
+        let map = map_of(&[(1, 10)]);
+        let other = {
+            let map = map.clone();
+            thread::spawn(move || map.remove(&1).is_some())
+        };
+        let own = map.remove(&1).is_some();
+        assert!(own ^ other.join().unwrap());
+        assert!(map.is_empty());
+        assert_eq!(entries(&map), []);
+    });
+}
+
+#[test]
+fn map_replace_and_remove_of_one_key_agree() {
+    model(3, || {
+        let map = map_of(&[(1, 10)]);
+        let remover = {
+            let map = map.clone();
+            thread::spawn(move || map.remove(&1))
+        };
+        let replaced = map.insert(1, 11);
+        let removed = remover.join().unwrap();
+        match (replaced, removed) {
+            // The remove came after the replacement, or before the insert of an absent key.
+            (Some(10), Some(11)) => assert_eq!(entries(&map), []),
+            (None, Some(10)) => assert_eq!(entries(&map), [(1, 11)]),
+            other => panic!("no order of the two explains {other:?}"),
+        }
+    });
+}
+
+#[test]
+fn map_grows_under_two_writers_and_loses_nothing() {
+    model(2, || {
+        // The first insert doubles the buckets; slots are then put in by both.
+        let map = map_of(&[(2, 20)]);
+        let other = {
+            let map = map.clone();
+            thread::spawn(move || assert_eq!(map.insert(6, 60), None))
+        };
+        assert_eq!(map.insert(5, 50), None);
+        assert_eq!(map.get(&5), Some(50));
+        assert_eq!(map.get(&2), Some(20));
+        other.join().unwrap();
+        assert_eq!(entries(&map), [(2, 20), (5, 50), (6, 60)]);
+    });
+}
+
+#[test]
+fn map_reader_finds_a_stable_key_while_its_bucket_is_split() {
+    model(2, || {
+        let map = map_of(&[]);
+        map.insert(6, 60);
+        let writer = {
+            let map = map.clone();
+            thread::spawn(move || {
+                map.insert(5, 50);
+                map.remove(&5);
+            })
+        };
+        assert_eq!(map.get(&6), Some(60));
+        assert_eq!(map.get(&7), None);
+        writer.join().unwrap();
+        assert_eq!(entries(&map), [(6, 60)]);
+    });
+}
+
+// Numbers
+
+#[test]
+fn counter_sums_never_decrease_and_miss_nothing() {
+    model(3, || {
+        let counter = Arc::new(Counter::new());
+        let other = {
+            let counter = counter.clone();
+            thread::spawn(move || {
+                counter.add(1);
+                counter.add(2);
+            })
+        };
+        let first = counter.get();
+        counter.add(4);
+        let second = counter.get();
+        assert!(second >= first + 4);
+        other.join().unwrap();
+        assert_eq!(counter.get(), 7);
+    });
+}
+
+#[test]
+fn histogram_snapshot_that_counts_a_record_knows_its_extremes() {
+    model(3, || {
+        let histogram = Arc::new(Histogram::new());
+        let recorder = {
+            let histogram = histogram.clone();
+            thread::spawn(move || {
+                histogram.record(2);
+                histogram.record(1);
+            })
+        };
+        let snapshot = histogram.snapshot();
+        match snapshot.count() {
+            0 => {}
+            1 => assert!(snapshot.min() <= 2 && snapshot.max() == 2),
+            _ => assert_eq!((snapshot.min(), snapshot.max()), (1, 2)),
+        }
+        recorder.join().unwrap();
+        assert_eq!(histogram.snapshot().count(), 2);
+    });
+}

@@ -1,1 +1,232 @@
-fn main() {}
+//! The harness: starts servers one at a time, loads them in alternating rounds, and compares within each round.
+
+mod machine;
+mod measure;
+mod servers;
+mod suites;
+mod table;
+
+use clap::Parser;
+use measure::{Bench, Sample};
+use serde_json::json;
+use servers::Server;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use suites::Case;
+
+/// Compares servers with the hand-written limit: server CPU per message, rates, latencies, memory.
+#[derive(Parser)]
+struct Cli {
+    /// Suites to run, of P1 P2 P3 P4 P5 P6 P8 P10 P11 P18 P19
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "P1,P2,P3,P4,P5,P6,P8,P10,P11"
+    )]
+    suite: Vec<String>,
+    /// Only cases whose name contains this
+    #[arg(long)]
+    case: Option<String>,
+    /// Rounds; in each every server has its turn
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Measured seconds of one turn
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Three rounds of one second: a first look
+    #[arg(long)]
+    quick: bool,
+    /// The msgtrans program
+    #[arg(long)]
+    ours: Option<PathBuf>,
+    /// What is spoken with ours: v2 or v1
+    #[arg(long, default_value = "v2")]
+    ours_wire: String,
+    /// Built-in peers: tokio-raw, tokio-framed, tokio-framed-batched
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Any other server: NAME=WIRE:COMMAND, where {scheme} and {role} stand for tcp or ws and for echo or sink
+    #[arg(long, value_name = "NAME=WIRE:COMMAND")]
+    server: Vec<String>,
+    /// Fail when ours misses a figure that it must reach
+    #[arg(long)]
+    gate: bool,
+    /// Where machine, commit, command and all rounds are written
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("run: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<bool, String> {
+    if cfg!(debug_assertions) {
+        return Err("figures of a debug build mean nothing: run with --release".into());
+    }
+    let (rounds, seconds) = if cli.quick {
+        (3, 1.0)
+    } else {
+        (cli.rounds.max(1), cli.seconds)
+    };
+    let cases: Vec<Case> = suites::select(&cli.suite)?
+        .into_iter()
+        .filter(|case| {
+            cli.case
+                .as_ref()
+                .is_none_or(|part| case.name.contains(part.as_str()))
+        })
+        .collect();
+    if cases.is_empty() {
+        return Err("no case has that name".into());
+    }
+    let programs = build()?;
+    let servers = servers::all(
+        &programs,
+        cli.ours.as_deref(),
+        &cli.ours_wire,
+        &cli.peers,
+        &cli.server,
+    )?;
+    let bench = Bench {
+        load: programs.join("load"),
+        seconds,
+    };
+    bench_kit::process::raise_descriptor_limit();
+
+    let turns: usize = cases
+        .iter()
+        .map(|case| servers.iter().filter(|server| server.runs(case)).count() * rounds)
+        .sum();
+    let mut progress = Progress {
+        turn: 0,
+        turns,
+        terminal: std::io::stderr().is_terminal(),
+    };
+    let (mut results, mut sound) = (Vec::new(), true);
+    for case in &cases {
+        let taking: Vec<&Server> = servers.iter().filter(|server| server.runs(case)).collect();
+        let mut samples: Vec<Vec<Option<Sample>>> = vec![Vec::new(); taking.len()];
+        for round in 0..rounds {
+            for (index, server) in taking.iter().enumerate() {
+                progress.next(&format!(
+                    "{} {} round {} of {rounds}: {}",
+                    case.suite,
+                    case.name,
+                    round + 1,
+                    server.name
+                ));
+                let rate = table::rate_for(case, &results);
+                let sample = bench.measure(case, server, rate).map_err(|error| {
+                    sound = false;
+                    eprintln!(
+                        "\nrun: {} {} {}: {error}",
+                        case.suite, case.name, server.name
+                    );
+                });
+                samples[index].push(sample.ok());
+            }
+        }
+        let names = taking.iter().map(|server| server.name.clone());
+        results.push(table::CaseResult {
+            case: case.clone(),
+            servers: names.zip(samples).collect(),
+        });
+    }
+    progress.end();
+
+    let rows = table::rows(&results);
+    let machine = machine::describe();
+    println!("{}", machine::line(&machine));
+    println!("{rounds} rounds of {seconds} s, median (min-max), ratios paired within a round\n");
+    print!("{}", table::render(&rows));
+    if let Some(path) = &cli.json {
+        let record = json!({
+            "machine": machine,
+            "command": std::env::args().skip(1).collect::<Vec<_>>(),
+            "rounds": rounds,
+            "seconds": seconds,
+            "results": table::to_json(&results),
+            "rows": rows.iter().map(table::Row::to_json).collect::<Vec<_>>(),
+        });
+        write_json(path, &record).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let missed = rows
+        .iter()
+        .filter(|row| row.server == servers::OURS && row.kept == Some(false))
+        .count();
+    if missed > 0 {
+        println!("\n{missed} figures of ours miss what they must reach");
+    }
+    Ok(sound && !(cli.gate && missed > 0))
+}
+
+fn write_json(path: &Path, record: &serde_json::Value) -> std::io::Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::write(path, format!("{record:#}\n"))
+}
+
+/// Builds the load and the limit servers and says where they are: beside this very program.
+fn build() -> Result<PathBuf, String> {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args([
+            "build",
+            "--release",
+            "--quiet",
+            "--manifest-path",
+            manifest,
+            "-p",
+            "load",
+            "-p",
+            "limit",
+        ])
+        .status()
+        .map_err(|error| format!("cargo: {error}"))?;
+    if !status.success() {
+        return Err("the load and the limit servers do not build".into());
+    }
+    let me = std::env::current_exe().map_err(|error| error.to_string())?;
+    me.parent()
+        .map(Path::to_path_buf)
+        .ok_or_else(|| "this program lies nowhere".into())
+}
+
+/// One line on standard error, rewritten where that is a terminal.
+struct Progress {
+    turn: usize,
+    turns: usize,
+    terminal: bool,
+}
+
+impl Progress {
+    fn next(&mut self, what: &str) {
+        self.turn += 1;
+        let mut err = std::io::stderr().lock();
+        let (begin, end) = if self.terminal {
+            ("\r\x1b[K", "")
+        } else {
+            ("", "\n")
+        };
+        // Progress that cannot be shown is no reason to stop measuring.
+        let _ = write!(err, "{begin}[{}/{}] {what}{end}", self.turn, self.turns);
+        let _ = err.flush();
+    }
+
+    fn end(&self) {
+        if self.terminal {
+            eprint!("\r\x1b[K");
+        }
+    }
+}

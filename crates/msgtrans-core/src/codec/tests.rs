@@ -119,6 +119,8 @@ fn our_own_flags_never_reach_the_wire() {
     for version in [WireVersion::V1, WireVersion::V2] {
         assert_eq!(encoded(&numbered_by_session, version)[14..16], [0, 0]);
     }
+    let without_meta = one_way().with_flags(Flags::META);
+    assert_eq!(encoded(&without_meta, WireVersion::V2)[14..16], [0, 0]);
     let all = Packet::binary(&b"x"[..]).with_flags(Flags::UNRELIABLE | Flags::ACK_NOW);
     assert_eq!(encoded(&all, WireVersion::V1)[14..16], [0, 0]);
 }

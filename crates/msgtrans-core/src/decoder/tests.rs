@@ -260,6 +260,19 @@ fn bytes_of_the_next_frame_in_the_direct_buffer_are_not_lost() {
 }
 
 #[test]
+fn the_short_rest_of_a_frame_is_read_with_what_follows_it() {
+    let bytes = wire(&[packet(1, 100_000)], WireVersion::V2);
+    for missing in [1, DIRECT_READ_MIN - 1, DIRECT_READ_MIN] {
+        let mut decoder = opened(WireVersion::V2);
+        decoder.push(Bytes::copy_from_slice(&bytes[..bytes.len() - missing]));
+        let state = decoder.decode(usize::MAX, &mut PacketBatch::new());
+        assert_eq!(state, Ok(Decoded::Starved));
+        let direct = decoder.read_target() == ReadTarget::Direct(missing);
+        assert_eq!(direct, missing == DIRECT_READ_MIN);
+    }
+}
+
+#[test]
 fn an_incomplete_frame_never_keeps_the_read_buffer() {
     struct Buffer {
         bytes: Vec<u8>,
@@ -289,6 +302,18 @@ fn an_incomplete_frame_never_keeps_the_read_buffer() {
         drain(&mut batch);
         assert_eq!(Arc::strong_count(&holders), 1, "cut at {cut}");
     }
+}
+
+#[test]
+fn a_first_frame_without_a_payload_releases_the_read_buffer() {
+    let buffer = Bytes::from(wire(&[packet(1, 0)], WireVersion::V2));
+    let mut decoder = Decoder::new(WireVersions::Any, Limits::default());
+    let mut batch = PacketBatch::new();
+    decoder.push(buffer.clone());
+    let state = decoder.decode(usize::MAX, &mut batch);
+    assert_eq!(state, Ok(Decoded::Starved));
+    assert_eq!(batch.len(), 1);
+    assert!(buffer.is_unique(), "neither packet nor decoder holds it");
 }
 
 #[test]

@@ -169,3 +169,16 @@ fn advancing_beyond_the_end_is_a_fault_of_the_caller() {
     buffer.put_slice(b"abc");
     buffer.advance(4);
 }
+
+#[test]
+fn a_long_backlog_is_moved_few_times_however_small_the_writes() {
+    let mut buffer = OutBuffer::new();
+    buffer.put_slice(&vec![1; 4 << 20]);
+    let mut moves = 0;
+    while !buffer.is_empty() {
+        let before = buffer.chunk().as_ptr();
+        buffer.advance(1 << 12);
+        moves += usize::from(buffer.chunk().as_ptr() < before);
+    }
+    assert!(moves <= 10, "moved {moves} times");
+}

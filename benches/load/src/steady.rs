@@ -423,3 +423,6 @@ impl Worker {
         self.start.elapsed().as_nanos() as u64
     }
 }
+
+#[cfg(test)]
+mod tests;

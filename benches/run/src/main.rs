@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use suites::Case;
 
+/// Above this the figures say more about the neighbours.
+const OTHERS_MAX_PERCENT: f64 = 5.0;
+
 /// Compares servers with the hand-written limit: server CPU per message, rates, latencies, memory.
 #[derive(Parser)]
 struct Cli {
@@ -146,7 +149,17 @@ fn run(cli: &Cli) -> Result<bool, String> {
     let rows = table::rows(&results);
     let machine = machine::describe();
     println!("{}", machine::line(&machine));
-    println!("{rounds} rounds of {seconds} s, median (min-max), ratios paired within a round\n");
+    println!("{rounds} rounds of {seconds} s, median (min-max), ratios paired within a round");
+    if let Some(others) = table::others(&results) {
+        let (median, max) = (others.median * 100.0, others.max * 100.0);
+        let advice = if median > OTHERS_MAX_PERCENT {
+            "; that is too much, run again on a quiet machine"
+        } else {
+            ""
+        };
+        println!("other processes took {median:.1} % of the machine, {max:.0} % at most{advice}");
+    }
+    println!();
     print!("{}", table::render(&rows));
     if let Some(path) = &cli.json {
         let record = json!({

@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 /// Figures of one turn by name.
 pub(crate) type Sample = BTreeMap<String, f64>;
 
+/// The figure that says how much of the machine other processes had, 0 to 1.
+pub(crate) const OTHERS: &str = "others_share";
+/// `/proc` counts in these.
+const TICKS_PER_S: f64 = 100.0;
 /// What a load may take beyond the time it was asked for: opening, draining.
 const LOAD_SLACK: Duration = Duration::from_secs(75);
 /// Memory and CPU are read after the server has been left alone for this long.
@@ -30,13 +34,29 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// One turn. `rate` is the reference's rate that an open loop halves.
+    /// One turn, and how much of the machine others took meanwhile. `rate` is the reference's rate that an open loop
+    /// halves.
     pub(crate) fn measure(
         &self,
         case: &Case,
         server: &Server,
         rate: Option<f64>,
     ) -> Result<Sample, String> {
+        let ticks = || process::ticks_of_all_and_own().map_err(|error| error.to_string());
+        let ((all, own), begin) = (ticks()?, Instant::now());
+        let mut sample = self.turn(case, server, rate)?;
+        // Server and load have ended by now, so their time is among this process's own.
+        let (all_after, own_after) = ticks()?;
+        let others = (all_after - all).saturating_sub(own_after - own) as f64 / TICKS_PER_S;
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        sample.insert(
+            OTHERS.into(),
+            others / begin.elapsed().as_secs_f64() / cores as f64,
+        );
+        Ok(sample)
+    }
+
+    fn turn(&self, case: &Case, server: &Server, rate: Option<f64>) -> Result<Sample, String> {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let load_core = if case.pin == Pin::Same || cores < 2 {
             0

@@ -1,6 +1,6 @@
 //! From rounds to figures: medians, ratios paired within a round, and whether what must be is.
 
-use crate::measure::Sample;
+use crate::measure::{OTHERS, Sample};
 use crate::suites::{Case, Must, Work};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -85,6 +85,20 @@ pub(crate) fn rate_for(case: &Case, results: &[CaseResult]) -> Option<f64> {
         .iter()
         .find(|(name, _)| name == closed.case.reference)?;
     Some(spread(samples, "rate")?.median)
+}
+
+/// What others took of the machine, over all turns.
+pub(crate) fn others(results: &[CaseResult]) -> Option<Spread> {
+    let samples = results
+        .iter()
+        .flat_map(|result| &result.servers)
+        .flat_map(|(_, samples)| samples)
+        .flatten();
+    Spread::of(
+        samples
+            .filter_map(|sample| sample.get(OTHERS).copied())
+            .collect(),
+    )
 }
 
 /// One row for each case, figure and server.

@@ -1,0 +1,543 @@
+//! [`WebSocketConnection`]: packets over WebSocket frames on any byte stream behind its upgrade.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use msgtrans_core::codec::decode_exact;
+use msgtrans_core::{
+    CloseReason, Code, ConnectionInfo, DecodeError, HEADER_LEN, Header, Initiator, Limits,
+    PacketBatch, WireVersion, WireVersions,
+};
+use msgtrans_mempool::worker;
+use msgtrans_transport::{Connection, ConnectionError, Framing, OutboundBatch, Progress, Received};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+
+use crate::frame::{OpCode, Role, append_close, append_frame};
+use crate::framing::framing;
+use crate::message::{CloseFrame, MessageError, MessageKind, MessageLimits, MessageReader, Step};
+
+/// Reads that bring no whole packet before a call lets others run: a peer that trickles must not hold
+/// the thread.
+const READS_MAX: usize = 16;
+/// Control frames that a call answers or drops before it lets others run: a flood of pings costs the
+/// peer as much as it costs us, and nobody else anything.
+const CONTROL_FRAMES_MAX: usize = 256;
+/// Bytes that a close reads while it waits for the peer's Close frame.
+const LINGER_BYTES_MAX: usize = 64 * 1024;
+
+/// One packet per binary message (WIRE.md section 8) on a stream whose upgrade is done.
+///
+/// Pings are answered inside [`poll_recv`](Connection::poll_recv), the most recent one where several
+/// wait. Holds no buffer while idle: what a read cuts off moves into memory of its own.
+#[derive(Debug)]
+pub struct WebSocketConnection<S> {
+    stream: S,
+    role: Role,
+    reader: MessageReader,
+    /// Bytes read that nobody has looked at yet; empty between reads unless a budget ran out.
+    chunk: BytesMut,
+    info: ConnectionInfo,
+    progress: Progress,
+    accept: WireVersions,
+    version: Option<WireVersion>,
+    limits: Limits,
+    /// Whether the stream keeps written bytes to itself until it is flushed.
+    buffered: bool,
+    /// Whether the session has chosen the version: until then one packet a call.
+    opened: bool,
+    /// Whether the beginning of the message under way has been checked.
+    partial_checked: bool,
+    /// Whether the stream has said its last.
+    ended: bool,
+    /// Why nothing more can be read. Boxed: an idle connection has none.
+    failed: Option<Box<Failure>>,
+    /// The peer's Close frame has come.
+    peer_closed: bool,
+    /// The payload of the most recent ping, still to be answered.
+    pong: Option<Bytes>,
+    /// Encoded control frames on their way out.
+    control: BytesMut,
+    /// Whether the last batch stopped inside a frame, so that nothing else may be written in front of
+    /// its rest.
+    mid_batch: bool,
+    closing: Closing,
+}
+
+/// What ended reading.
+#[derive(Debug, Clone)]
+enum Failure {
+    Decode(DecodeError),
+    Message(MessageError),
+    Closed(Option<CloseReason>),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Closing {
+    Open,
+    Flush,
+    AwaitPeer { left: usize },
+    Shutdown,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
+    /// A connection on `stream` behind its upgrade, whose first frame must be of a version in `accept`
+    /// within `limits`.
+    ///
+    /// `early` are the bytes that came behind the upgrade. `buffered` says whether written bytes reach
+    /// the peer only after a flush (TLS).
+    pub fn new(
+        stream: S,
+        role: Role,
+        early: BytesMut,
+        info: ConnectionInfo,
+        accept: WireVersions,
+        limits: Limits,
+        buffered: bool,
+    ) -> Self {
+        let accept = match info.negotiated {
+            Some(WireVersion::V1) => WireVersions::V1,
+            Some(WireVersion::V2) => WireVersions::V2,
+            None => accept,
+        };
+        Self {
+            stream,
+            role,
+            reader: MessageReader::new(role, message_limits(&limits)),
+            chunk: early,
+            info,
+            progress: Progress::default(),
+            accept,
+            version: None,
+            limits,
+            buffered,
+            opened: false,
+            partial_checked: false,
+            ended: false,
+            failed: None,
+            peer_closed: false,
+            pong: None,
+            control: BytesMut::new(),
+            mid_batch: false,
+            closing: Closing::Open,
+        }
+    }
+
+    /// Turns what has been read into packets until the budget is spent, a frame is cut off, or the peer
+    /// breaks a rule. Returns whether it stopped for too many control frames.
+    fn decode(&mut self, budget_bytes: usize, into: &mut PacketBatch) -> bool {
+        let before = into.len();
+        let mut control_frames = 0;
+        while !self.chunk.is_empty() && self.failed.is_none() {
+            if into.len() > before && (!self.opened || into.bytes() >= budget_bytes) {
+                return false;
+            }
+            if control_frames == CONTROL_FRAMES_MAX {
+                return true;
+            }
+            match self.reader.step(&mut self.chunk) {
+                Ok(Step::NeedMore) => {
+                    // Dropped, not cleared: it pins the read buffer.
+                    self.chunk = BytesMut::new();
+                    self.check_partial();
+                }
+                Ok(Step::InPlace { kind, payload }) => {
+                    let payload = self.take(payload.start, payload.end);
+                    control_frames += usize::from(kind != MessageKind::Binary);
+                    self.handle(kind, payload, into);
+                }
+                Ok(Step::Assembled {
+                    kind,
+                    payload,
+                    consumed,
+                }) => {
+                    self.take(consumed, consumed);
+                    control_frames += usize::from(kind != MessageKind::Binary);
+                    self.handle(kind, payload, into);
+                }
+                Err(error) => self.fail(Failure::Message(error)),
+            }
+        }
+        false
+    }
+
+    /// The bytes of the chunk from `start` to `end`; those before are dropped. The chunk's end goes with
+    /// the chunk's own reference, so that nothing pins the read buffer.
+    #[inline]
+    fn take(&mut self, start: usize, end: usize) -> Bytes {
+        let mut taken = if end == self.chunk.len() {
+            std::mem::take(&mut self.chunk)
+        } else {
+            self.chunk.split_to(end)
+        };
+        bytes::Buf::advance(&mut taken, start);
+        taken.freeze()
+    }
+
+    #[inline]
+    fn handle(&mut self, kind: MessageKind, payload: Bytes, into: &mut PacketBatch) {
+        match kind {
+            MessageKind::Binary => {
+                self.partial_checked = false;
+                match decode_exact(payload, self.version, &self.limits) {
+                    Ok((_, version)) if !self.opened && !self.accept.contains(version) => {
+                        self.fail(Failure::Decode(DecodeError::VersionRefused { version }));
+                    }
+                    Ok((packet, version)) => into.push(packet, version),
+                    Err(error) => self.fail(Failure::Decode(error)),
+                }
+            }
+            // A copy: 125 bytes must not pin a read buffer until the answer is written.
+            MessageKind::Ping => self.pong = Some(Bytes::copy_from_slice(&payload)),
+            MessageKind::Pong => {}
+            MessageKind::Close => self.handle_close(CloseFrame::parse(payload)),
+            MessageKind::Text => self.fail(Failure::Message(MessageError::TextRefused)),
+        }
+    }
+
+    #[cold]
+    fn handle_close(&mut self, close: Option<CloseFrame>) {
+        self.peer_closed = true;
+        let reason = close.and_then(|close| reason_of_close(&close));
+        self.fail(Failure::Closed(reason));
+    }
+
+    /// Looks at the packet header at the beginning of a message under way: one that is refused in the end
+    /// need not be read to its end.
+    fn check_partial(&mut self) {
+        if self.partial_checked || self.failed.is_some() {
+            return;
+        }
+        let message = self.reader.partial_message();
+        let Some(header) = message.first_chunk::<HEADER_LEN>() else {
+            return;
+        };
+        self.partial_checked = true;
+        let at_least = message.len() + self.reader.frame_remaining();
+        let checked = Header::parse(header, &self.limits).and_then(|header| {
+            let frame = header.frame_len();
+            match self.version {
+                Some(expected) if expected != header.version => Err(DecodeError::VersionMismatch {
+                    expected,
+                    got: header.version,
+                }),
+                None if !self.accept.contains(header.version) => Err(DecodeError::VersionRefused {
+                    version: header.version,
+                }),
+                _ if at_least > frame => Err(DecodeError::NotOneFrame {
+                    len: at_least,
+                    frame,
+                }),
+                _ => Ok(()),
+            }
+        });
+        if let Err(error) = checked {
+            self.fail(Failure::Decode(error));
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, failure: Failure) {
+        self.chunk = BytesMut::new();
+        self.failed = Some(Box::new(failure));
+    }
+
+    /// How the stream ended, or failed to end.
+    #[cold]
+    fn end(&self) -> Result<Received, ConnectionError> {
+        match self.failed.as_deref() {
+            Some(Failure::Decode(error)) => Err(ConnectionError::Decode(error.clone())),
+            Some(Failure::Message(error)) => {
+                let code = match error.close_code() {
+                    1009 => Code::TOO_LARGE,
+                    _ => Code::PROTOCOL_ERROR,
+                };
+                let words = match error {
+                    MessageError::Frame(frame) => frame.to_string(),
+                    other => other.to_string(),
+                };
+                Err(ConnectionError::Closed(CloseReason::local(code, words)))
+            }
+            Some(Failure::Closed(Some(reason))) => Err(ConnectionError::Closed(reason.clone())),
+            _ if self.reader.is_partial() => {
+                let held = self.reader.partial_message().len();
+                Err(ConnectionError::Truncated { held })
+            }
+            _ => Ok(Received::End),
+        }
+    }
+
+    /// One read; 0 at the end of the stream. A message that it completes goes into `into`.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut PacketBatch,
+    ) -> Poll<Result<usize, ConnectionError>> {
+        let stream = Pin::new(&mut self.stream);
+        let direct = self.reader.direct_len();
+        let count = if direct > 0 {
+            let buffer = self.reader.direct_buffer();
+            let count = ready!(poll_read_buf(stream, cx, &mut buffer.limit(direct)))?;
+            match self.reader.take_direct(count) {
+                Ok(Some((kind, payload))) => self.handle(kind, payload, into),
+                Ok(None) => {}
+                Err(error) => self.fail(Failure::Message(error)),
+            }
+            count
+        } else {
+            let mut buffer = worker::take_read_buffer();
+            let count = ready!(poll_read_buf(stream, cx, buffer.bytes_mut()))?;
+            self.chunk = buffer.bytes_mut().split();
+            count
+        };
+        self.progress.read += count as u64;
+        Poll::Ready(Ok(count))
+    }
+
+    /// Encodes the answer to the most recent ping, once the last answer is on its way.
+    #[inline]
+    fn encode_pong(&mut self) {
+        if self.control.is_empty()
+            && let Some(payload) = self.pong.take()
+        {
+            append_frame(&mut self.control, self.role, OpCode::Pong, &payload);
+        }
+    }
+
+    /// Writes control frames, where that does not break into a frame.
+    fn poll_control(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        self.encode_pong();
+        if self.control.is_empty() || self.mid_batch {
+            return Poll::Ready(Ok(()));
+        }
+        while !self.control.is_empty() {
+            let count = ready!(poll_write_buf(
+                Pin::new(&mut self.stream),
+                cx,
+                &mut self.control
+            ))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
+            }
+            self.progress.written += count as u64;
+        }
+        self.control = BytesMut::new();
+        if self.buffered {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads until the peer's Close frame or the end of its stream, within the bound.
+    fn poll_peer_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        left: &mut usize,
+    ) -> Poll<Result<(), ConnectionError>> {
+        loop {
+            while !self.chunk.is_empty() {
+                match self.reader.step(&mut self.chunk) {
+                    Ok(Step::InPlace { kind, payload }) => {
+                        self.take(payload.end, payload.end);
+                        self.peer_closed |= kind == MessageKind::Close;
+                    }
+                    Ok(Step::Assembled { kind, consumed, .. }) => {
+                        self.take(consumed, consumed);
+                        self.peer_closed |= kind == MessageKind::Close;
+                    }
+                    // Whatever else it says no longer matters.
+                    Ok(Step::NeedMore) | Err(_) => self.chunk = BytesMut::new(),
+                }
+            }
+            if self.peer_closed || self.ended || *left == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            let mut buffer = worker::take_read_buffer();
+            let stream = Pin::new(&mut self.stream);
+            let count = ready!(poll_read_buf(
+                stream,
+                cx,
+                &mut buffer.bytes_mut().limit(*left)
+            ))?;
+            *left -= count;
+            self.ended = count == 0;
+            self.chunk = buffer.bytes_mut().split();
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnection<S> {
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        budget_bytes: usize,
+        into: &mut PacketBatch,
+    ) -> Poll<Result<Received, ConnectionError>> {
+        let before = into.len();
+        for _ in 0..READS_MAX {
+            let flooded = self.decode(budget_bytes, into);
+            if self.pong.is_some() || !self.control.is_empty() {
+                // A peer that no longer takes answers may still have something to say.
+                if let Poll::Ready(Err(_)) = self.poll_control(cx) {
+                    self.control = BytesMut::new();
+                }
+            }
+            if into.len() > before {
+                return Poll::Ready(Ok(Received::Packets));
+            }
+            if self.ended || self.failed.is_some() {
+                return Poll::Ready(self.end());
+            }
+            if flooded {
+                break;
+            }
+            self.ended = ready!(self.poll_read(cx, into))? == 0;
+        }
+        if into.len() > before {
+            // The last read completed a message in its own memory.
+            return Poll::Ready(Ok(Received::Packets));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut OutboundBatch,
+    ) -> Poll<Result<(), ConnectionError>> {
+        self.encode_pong();
+        if !self.control.is_empty() {
+            if self.mid_batch {
+                // In front of its rest would be inside a frame, and behind the next batch might be never.
+                from.bytes_mut().put_slice(&self.control);
+                self.control = BytesMut::new();
+            } else {
+                ready!(self.poll_control(cx))?;
+            }
+        }
+        while !from.bytes_mut().is_empty() {
+            self.mid_batch = true;
+            let stream = Pin::new(&mut self.stream);
+            let count = ready!(poll_write_buf(stream, cx, from.bytes_mut()))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
+            }
+            self.progress.written += count as u64;
+            if !self.buffered {
+                from.complete_taken();
+            }
+        }
+        self.mid_batch = false;
+        if self.buffered {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        }
+        from.complete_taken();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        reason: &CloseReason,
+    ) -> Poll<Result<(), ConnectionError>> {
+        loop {
+            match self.closing {
+                Closing::Open => {
+                    if reason.initiator == Initiator::Network {
+                        return Poll::Ready(Ok(()));
+                    }
+                    // Inside a frame nothing can be said any more.
+                    if !self.mid_batch {
+                        self.pong = None;
+                        append_close(
+                            &mut self.control,
+                            self.role,
+                            close_code_of(reason.code),
+                            &reason.reason,
+                        );
+                    }
+                    self.closing = Closing::Flush;
+                }
+                Closing::Flush => {
+                    ready!(self.poll_control(cx))?;
+                    self.closing = Closing::AwaitPeer {
+                        left: LINGER_BYTES_MAX,
+                    };
+                }
+                Closing::AwaitPeer { mut left } => {
+                    let closed = self.poll_peer_close(cx, &mut left);
+                    self.closing = Closing::AwaitPeer { left };
+                    ready!(closed)?;
+                    self.closing = Closing::Shutdown;
+                }
+                Closing::Shutdown => {
+                    ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    fn set_wire(&mut self, version: WireVersion, limits: Limits) {
+        self.version = Some(version);
+        self.limits = limits;
+        self.opened = true;
+        self.reader.set_limits(message_limits(&limits));
+        self.partial_checked = false;
+        self.check_partial();
+    }
+
+    fn framing(&self) -> Framing {
+        framing(self.role)
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    fn info(&self) -> &ConnectionInfo {
+        &self.info
+    }
+}
+
+fn message_limits(limits: &Limits) -> MessageLimits {
+    MessageLimits {
+        message_bytes_max: limits.max_frame() as usize,
+        text: false,
+    }
+}
+
+/// The code of a Close frame that says what `code` says (WIRE.md section 6).
+fn close_code_of(code: Code) -> u16 {
+    match code {
+        Code::NORMAL => 1000,
+        Code::GOING_AWAY => 1001,
+        Code::PROTOCOL_ERROR => 1002,
+        Code::TOO_LARGE => 1009,
+        _ => 1011,
+    }
+}
+
+/// What a peer's Close frame says, unless it is an orderly end: v2 peers say why in their Goodbye, and
+/// browsers that leave a page send 1001.
+fn reason_of_close(close: &CloseFrame) -> Option<CloseReason> {
+    let code = match close.code {
+        1000 | 1001 => return None,
+        1002 | 1003 | 1007 => Code::PROTOCOL_ERROR,
+        1009 => Code::TOO_LARGE,
+        1008 => Code::UNAUTHORIZED,
+        1013 => Code::OVERLOADED,
+        code @ 3000.. => Code(code),
+        _ => Code::INTERNAL,
+    };
+    Some(CloseReason::peer(
+        code,
+        String::from_utf8_lossy(&close.reason),
+    ))
+}
+
+#[cfg(test)]
+mod tests;

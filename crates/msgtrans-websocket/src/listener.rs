@@ -1,0 +1,156 @@
+//! The server's side of the seam: sockets accepted here, upgraded beside one another.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use msgtrans_core::{BindError, ConnectError, ConnectionInfo, Limits, PeerAddress, WireVersions};
+#[cfg(feature = "tls")]
+use msgtrans_tls::rustls::ServerConfig;
+use msgtrans_transport::socket::{TcpOptions, listen};
+use msgtrans_transport::{
+    AcceptError, BoxFuture, Connection, Endpoint, Incoming, ListenContext, Listener,
+    ProtocolConfig, ServerProtocol,
+};
+use tokio::net::{TcpListener, TcpStream};
+
+#[cfg(feature = "tls")]
+use crate::SCHEME_TLS;
+use crate::frame::Role;
+use crate::handshake::UpgradePolicy;
+#[cfg(feature = "tls")]
+use crate::tls::ServerTlsSource;
+use crate::upgrade::{self, subprotocols};
+use crate::{SCHEME, WebSocketConnection, WebSocketServerConfig};
+
+impl ServerProtocol for WebSocketServerConfig {
+    fn bind<'a>(
+        &'a self,
+        context: &'a ListenContext,
+    ) -> BoxFuture<'a, Result<Box<dyn Listener>, BindError>> {
+        Box::pin(async move {
+            let fail = |source| BindError {
+                endpoint: self.endpoint().to_string(),
+                source,
+            };
+            let invalid = |error| fail(io::Error::new(io::ErrorKind::InvalidInput, error));
+            self.validate().map_err(invalid)?;
+            let address = self.address().map_err(invalid)?;
+            #[cfg(feature = "tls")]
+            let tls = self
+                .tls
+                .as_ref()
+                .map(ServerTlsSource::build)
+                .transpose()
+                .map_err(fail)?;
+            let wire = self.wire.unwrap_or(context.wire);
+            let path = address.path();
+            let shared = Shared {
+                policy: UpgradePolicy {
+                    path: (!path.is_empty()).then(|| path.to_owned()),
+                    origins: self.origins.clone(),
+                    tls: self.secure(),
+                    subprotocols: subprotocols(wire).to_vec(),
+                },
+                wire,
+                limits: context.limits,
+                options: self.options.clone(),
+                #[cfg(feature = "tls")]
+                tls,
+            };
+            let listener = listen(&address, &self.options).await?;
+            let local = listener.local_addr().map_err(fail)?;
+            tracing::debug!(%local, "listening");
+            let listener: Box<dyn Listener> = Box::new(WebSocketListener {
+                listener,
+                local: Endpoint::new(address.scheme(), local.ip().to_string(), Some(local.port()))
+                    .with_path(path),
+                shared: Arc::new(shared),
+            });
+            Ok(listener)
+        })
+    }
+
+    fn wire(&self) -> Option<WireVersions> {
+        self.wire
+    }
+}
+
+/// What every handshake of a listener needs.
+struct Shared {
+    policy: UpgradePolicy,
+    wire: WireVersions,
+    limits: Limits,
+    options: TcpOptions,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<ServerConfig>>,
+}
+
+struct WebSocketListener {
+    listener: TcpListener,
+    local: Endpoint,
+    shared: Arc<Shared>,
+}
+
+impl Listener for WebSocketListener {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, AcceptError>> {
+        let (stream, address) =
+            ready!(self.listener.poll_accept(cx)).map_err(AcceptError::from_io)?;
+        // A socket that takes no options is one whose peer is gone already.
+        self.shared
+            .options
+            .apply(&stream)
+            .map_err(AcceptError::Peer)?;
+        let peer = PeerAddress::Socket(address);
+        let handshake = Box::pin(accept(stream, peer.clone(), self.shared.clone()));
+        Poll::Ready(Ok(Incoming::Handshake { peer, handshake }))
+    }
+
+    fn local_endpoint(&self) -> Endpoint {
+        self.local.clone()
+    }
+}
+
+/// From a socket to a connection. The server bounds the time and the number of these.
+async fn accept(
+    mut stream: TcpStream,
+    peer: PeerAddress,
+    shared: Arc<Shared>,
+) -> Result<Box<dyn Connection>, ConnectError> {
+    #[cfg(feature = "tls")]
+    if let Some(config) = &shared.tls {
+        // Boxed: a plain connection's handshake should not be as large as TLS state.
+        let mut stream = Box::pin(crate::tls::accept(config.clone(), stream, &peer)).await?;
+        let upgraded = upgrade::accept(&mut stream, &peer, &shared.policy).await?;
+        let info = ConnectionInfo::new(SCHEME_TLS, peer).secure();
+        return Ok(connection(stream, upgraded, info, &shared, true));
+    }
+    let upgraded = upgrade::accept(&mut stream, &peer, &shared.policy).await?;
+    let info = ConnectionInfo::new(SCHEME, peer);
+    Ok(connection(stream, upgraded, info, &shared, false))
+}
+
+fn connection<S>(
+    stream: S,
+    upgraded: upgrade::Upgraded,
+    info: ConnectionInfo,
+    shared: &Shared,
+    buffered: bool,
+) -> Box<dyn Connection>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let info = match upgraded.negotiated {
+        Some(version) => info.negotiated(version),
+        None => info,
+    };
+    Box::new(WebSocketConnection::new(
+        stream,
+        Role::Server,
+        upgraded.early,
+        info,
+        shared.wire,
+        shared.limits,
+        buffered,
+    ))
+}

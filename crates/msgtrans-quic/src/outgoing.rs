@@ -1,0 +1,123 @@
+//! [`Outgoing`]: bytes on their way into quinn, and who wants to know when the peer has them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{Buf, Bytes};
+use msgtrans_transport::{Confirmation, OutboundBatch};
+
+/// Pieces in one write: enough that a write is rarely cut short by it.
+const PIECES_MAX: usize = 16;
+/// Bytes taken for one write. What quinn does not take of them waits here: the worst case memory of a connection
+/// whose peer does not read.
+const ROUND_BYTES_MAX: usize = 256 * 1024;
+/// The largest piece. A confirmation waits for the whole piece that its packet ends in.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
+
+/// The pieces of one write.
+pub(crate) type Pieces = [Bytes; PIECES_MAX];
+
+/// What has left the session's batch and is not quinn's yet.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    waiting: VecDeque<Bytes>,
+    /// Whether an acknowledgement still counts; made by the first confirmation.
+    watched: Option<Arc<AtomicBool>>,
+}
+
+/// A piece that completes its confirmations once quinn lets go of it, which it does when the peer has acknowledged it.
+///
+/// quinn drops it while it holds the lock of its connection. Completing is sending on a oneshot channel, which queues
+/// the task that waits and runs nothing; quinn wakes tasks under that lock itself.
+struct Piece {
+    bytes: Bytes,
+    confirmations: Vec<Confirmation>,
+    watched: Arc<AtomicBool>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        // Acquire: pairs with the Release in `Outgoing::forsake`. Whoever drops the connection stores false first, so
+        // that a piece which goes with it is no acknowledgement.
+        if self.watched.load(Ordering::Acquire) {
+            for confirmation in self.confirmations.drain(..) {
+                confirmation.complete();
+            }
+        }
+    }
+}
+
+impl Outgoing {
+    /// Puts bytes that are not the session's in front of everything.
+    pub(crate) fn push(&mut self, bytes: Bytes) {
+        self.waiting.push_back(bytes);
+    }
+
+    /// The next pieces to write, what waited first; `None` when nothing is left.
+    pub(crate) fn take(&mut self, from: &mut OutboundBatch) -> Option<Pieces> {
+        let mut pieces = Pieces::default();
+        let (mut count, mut bytes) = (0, 0);
+        while count < PIECES_MAX && bytes < ROUND_BYTES_MAX {
+            let Some(piece) = self.waiting.pop_front().or_else(|| self.next(from)) else {
+                break;
+            };
+            bytes += piece.len();
+            pieces[count] = piece;
+            count += 1;
+        }
+        if self.waiting.capacity() > 0 && self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+        }
+        (count > 0).then_some(pieces)
+    }
+
+    /// The next piece of the batch: a run of small packets in one copy, a large payload as it is.
+    fn next(&mut self, from: &mut OutboundBatch) -> Option<Bytes> {
+        if from.bytes_mut().is_empty() {
+            return None;
+        }
+        let bytes = from.bytes_mut().take_bytes(PIECE_BYTES_MAX);
+        if !from.has_confirmations() {
+            return Some(bytes);
+        }
+        let confirmations = from.take_confirmations();
+        if confirmations.is_empty() {
+            return Some(bytes);
+        }
+        let watched = self
+            .watched
+            .get_or_insert_with(|| Arc::new(AtomicBool::new(true)))
+            .clone();
+        Some(Bytes::from_owner(Piece {
+            bytes,
+            confirmations,
+            watched,
+        }))
+    }
+
+    /// Keeps what quinn did not take.
+    pub(crate) fn put_back(&mut self, pieces: Pieces) {
+        for piece in pieces
+            .into_iter()
+            .rev()
+            .filter(|piece| piece.has_remaining())
+        {
+            self.waiting.push_front(piece);
+        }
+    }
+
+    /// From here on nothing is confirmed any more: what quinn lets go of now, it lets go of unacknowledged.
+    pub(crate) fn forsake(&self) {
+        if let Some(watched) = &self.watched {
+            // Release: pairs with the Acquire in `Piece::drop`.
+            watched.store(false, Ordering::Release);
+        }
+    }
+}

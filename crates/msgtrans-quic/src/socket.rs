@@ -1,0 +1,54 @@
+//! The one UDP socket of a listener or of a client configuration, and quinn's endpoint over it.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::tuning::{DATAGRAM_MAX, Tuning};
+
+/// An endpoint that listens at `address`.
+pub(crate) fn listen(
+    address: SocketAddr,
+    tuning: &Tuning,
+    server: ServerConfig,
+) -> io::Result<Endpoint> {
+    endpoint(udp(address, tuning)?, Some(server))
+}
+
+/// An endpoint to dial from, over IPv6 and IPv4 where the system has both.
+pub(crate) fn dial(tuning: &Tuning) -> io::Result<Endpoint> {
+    let any = |ip| SocketAddr::new(ip, 0);
+    let socket = udp(any(Ipv6Addr::UNSPECIFIED.into()), tuning)
+        .or_else(|_| udp(any(Ipv4Addr::UNSPECIFIED.into()), tuning))?;
+    endpoint(socket, None)
+}
+
+fn udp(address: SocketAddr, tuning: &Tuning) -> io::Result<UdpSocket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    // Whatever the system gives is fine: it is a hint, and systems differ in whether they refuse or cut it.
+    let bytes = usize::try_from(tuning.udp_buffer).unwrap_or(usize::MAX);
+    let given = socket
+        .set_recv_buffer_size(bytes)
+        .and_then(|()| socket.set_send_buffer_size(bytes));
+    if let Err(error) = given {
+        tracing::debug!(%error, bytes, "udp buffers stay as they are");
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn endpoint(socket: UdpSocket, server: Option<ServerConfig>) -> io::Result<Endpoint> {
+    let mut config = EndpointConfig::default();
+    config
+        .max_udp_payload_size(DATAGRAM_MAX)
+        .map_err(io::Error::other)?;
+    Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
+}

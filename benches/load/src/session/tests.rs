@@ -1,3 +1,5 @@
+//! What a session makes of bytes written by hand, whole and in pieces.
+
 use super::*;
 
 const WELCOME: [u8; 23] = [

@@ -1,3 +1,5 @@
+//! A whole run against a version 2 server made of a socket and constants.
+
 use super::*;
 use crate::WireName;
 use std::io::{Read, Write};

@@ -33,6 +33,9 @@ mod tier;
 mod topology;
 pub mod worker;
 
+#[cfg(all(test, msgtrans_loom))]
+mod loom_models;
+
 // The public interface is:
 pub use crate::{
     buffer::PooledBuf,

@@ -1,0 +1,203 @@
+//! Worker buffers: alignment, reuse, parking, and nothing stale.
+
+use bytes::{BufMut, Bytes};
+use msgtrans_mempool::worker::{
+    self, OUT_BUFFER_KEPT_MAX, READ_BUFFER_LEN, ReadBuffer, put_out_buffer, take_out_buffer,
+    take_read_buffer,
+};
+use std::sync::{RwLock, mpsc};
+use std::thread;
+
+/// Trimming reaches every thread of the process, so the test of it runs alone.
+static TRIMMING: RwLock<()> = RwLock::new(());
+
+/// Runs on a thread of its own, whose stacks start empty.
+fn on_a_fresh_thread(test: impl FnOnce() + Send + 'static) {
+    let _others_may_run = TRIMMING.read();
+    thread::spawn(test).join().expect("test thread");
+}
+
+fn check_fresh(buffer: &mut ReadBuffer) -> usize {
+    let bytes = buffer.bytes_mut();
+    assert!(bytes.is_empty());
+    assert!(
+        bytes.capacity() >= READ_BUFFER_LEN,
+        "capacity is {}",
+        bytes.capacity()
+    );
+    assert_eq!(bytes.as_ptr().addr() % 4096, 0, "not on a page boundary");
+    bytes.as_ptr().addr()
+}
+
+#[test]
+fn a_buffer_is_aligned_and_whole_however_it_was_used() {
+    on_a_fresh_thread(|| {
+        let mut first = take_read_buffer();
+        let address = check_fresh(&mut first);
+        drop(first);
+        for used in [0, 1, 15, 16, 4_095, 4_096, 70_000, READ_BUFFER_LEN] {
+            let mut buffer = take_read_buffer();
+            assert_eq!(check_fresh(&mut buffer), address, "after {used} bytes");
+            buffer.bytes_mut().put_bytes(7, used);
+            let slice = buffer.bytes_mut().split_to(used).freeze();
+            assert_eq!(slice.len(), used);
+            drop(slice);
+            // A tail that nobody took is forgotten with the buffer.
+            if buffer.bytes_mut().capacity() > 3 {
+                buffer.bytes_mut().put_slice(b"end");
+            }
+            buffer.give_back();
+        }
+    });
+}
+
+#[test]
+fn a_slice_outlives_its_buffer_and_is_never_overwritten() {
+    on_a_fresh_thread(|| {
+        let mut kept: Vec<(u8, Bytes)> = Vec::new();
+        for round in 0..20u8 {
+            let mut buffer = take_read_buffer();
+            check_fresh(&mut buffer);
+            buffer.bytes_mut().put_bytes(round, 10_000);
+            kept.push((round, buffer.bytes_mut().split_to(9_000).freeze()));
+            if round % 3 == 0 {
+                kept.swap_remove(usize::from(round / 2));
+            }
+        }
+        for (round, slice) in &kept {
+            assert!(
+                slice.iter().all(|byte| byte == round),
+                "slice {round} changed"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_parked_buffer_is_reclaimed_once_its_slices_are_gone() {
+    on_a_fresh_thread(|| {
+        let mut buffer = take_read_buffer();
+        let address = check_fresh(&mut buffer);
+        buffer.bytes_mut().put_slice(b"frame");
+        let slice = buffer.bytes_mut().split_to(5).freeze();
+        drop(buffer);
+        let mut other = take_read_buffer();
+        assert_ne!(
+            check_fresh(&mut other),
+            address,
+            "the slice still lives in it"
+        );
+        // The last slice drops on another thread.
+        thread::spawn(move || drop(slice)).join().expect("dropper");
+        let mut again = take_read_buffer();
+        assert_eq!(check_fresh(&mut again), address);
+    });
+}
+
+#[test]
+fn steady_state_allocates_nothing() {
+    on_a_fresh_thread(|| {
+        let (to_consumer, slices) = mpsc::sync_channel::<Bytes>(0);
+        let consumer = thread::spawn(move || slices.into_iter().map(|slice| slice.len()).sum());
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..1_000 {
+            let mut buffer = take_read_buffer();
+            seen.insert(check_fresh(&mut buffer));
+            buffer.bytes_mut().put_bytes(1, 1_000);
+            let slice = buffer.bytes_mut().split_to(1_000).freeze();
+            to_consumer.send(slice).expect("consumer");
+        }
+        drop(to_consumer);
+        let received: usize = consumer.join().expect("consumer");
+        assert_eq!(received, 1_000_000);
+        // A slice or two is under way at any time: a few buffers go round.
+        assert!(seen.len() <= 9, "{} buffers were used", seen.len());
+    });
+}
+
+#[test]
+fn kept_slices_pin_a_bounded_number_of_parked_buffers() {
+    on_a_fresh_thread(|| {
+        let before = worker::stats().read_let_go;
+        let slices: Vec<Bytes> = (0..20)
+            .map(|_| {
+                let mut buffer = take_read_buffer();
+                buffer.bytes_mut().put_slice(b"kept");
+                buffer.bytes_mut().split_to(4).freeze()
+            })
+            .collect();
+        // Of 20 buffers at most 4 stay parked; other tests may let go of some as well.
+        assert!(worker::stats().read_let_go - before >= 16);
+        assert!(slices.iter().all(|slice| slice == "kept"));
+    });
+}
+
+#[test]
+fn trimming_empties_this_thread_at_once() {
+    let _alone = TRIMMING.write();
+    thread::spawn(|| {
+        let before = worker::stats();
+        drop(take_read_buffer());
+        put_out_buffer(Vec::with_capacity(100));
+        worker::trim();
+        assert_eq!(take_out_buffer().capacity(), 0);
+        let mut buffer = take_read_buffer();
+        check_fresh(&mut buffer);
+        let after = worker::stats();
+        assert!(after.read_misses > before.read_misses);
+        assert!(after.out_misses > before.out_misses);
+    })
+    .join()
+    .expect("test thread");
+}
+
+#[test]
+fn a_buffer_given_back_on_another_thread_serves_that_thread() {
+    on_a_fresh_thread(|| {
+        let mut buffer = take_read_buffer();
+        let address = check_fresh(&mut buffer);
+        thread::spawn(move || {
+            drop(buffer);
+            assert_eq!(check_fresh(&mut take_read_buffer()), address);
+        })
+        .join()
+        .expect("other thread");
+    });
+}
+
+#[test]
+fn a_buffer_swapped_away_by_its_user_is_replaced_by_a_good_one() {
+    on_a_fresh_thread(|| {
+        let mut buffer = take_read_buffer();
+        let taken = std::mem::take(buffer.bytes_mut());
+        drop(buffer);
+        check_fresh(&mut take_read_buffer());
+        assert!(taken.capacity() >= READ_BUFFER_LEN);
+    });
+}
+
+#[test]
+fn out_buffers_come_back_empty_with_their_capacity() {
+    on_a_fresh_thread(|| {
+        let mut buffer = take_out_buffer();
+        buffer.extend_from_slice(&[1; 5_000]);
+        let capacity = buffer.capacity();
+        put_out_buffer(buffer);
+        let buffer = take_out_buffer();
+        assert!(buffer.is_empty());
+        assert_eq!(buffer.capacity(), capacity);
+    });
+}
+
+#[test]
+fn out_buffers_that_grew_large_and_those_beyond_four_are_freed() {
+    on_a_fresh_thread(|| {
+        put_out_buffer(Vec::with_capacity(OUT_BUFFER_KEPT_MAX + 1));
+        assert_eq!(take_out_buffer().capacity(), 0);
+        for _ in 0..6 {
+            put_out_buffer(Vec::with_capacity(10));
+        }
+        let kept = (0..6).filter(|_| take_out_buffer().capacity() > 0).count();
+        assert_eq!(kept, 4);
+    });
+}

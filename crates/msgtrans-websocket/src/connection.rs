@@ -28,7 +28,7 @@ const CONTROL_FRAMES_MAX: usize = 256;
 /// Bytes that a close reads while it waits for the peer's Close frame.
 const LINGER_BYTES_MAX: usize = 64 * 1024;
 
-/// One packet per binary message (WIRE.md section 8) on a stream whose upgrade is done.
+/// One packet per binary message (wire format, section 8) on a stream whose upgrade is done.
 ///
 /// Pings are answered inside [`poll_recv`](Connection::poll_recv), the most recent one where several
 /// wait. Holds no buffer while idle: what a read cuts off moves into memory of its own.
@@ -510,7 +510,7 @@ fn message_limits(limits: &Limits) -> MessageLimits {
     }
 }
 
-/// The code of a Close frame that says what `code` says (WIRE.md section 6).
+/// The code of a Close frame that says what `code` says (wire format, section 6).
 fn close_code_of(code: Code) -> u16 {
     match code {
         Code::NORMAL => 1000,

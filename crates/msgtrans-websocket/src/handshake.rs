@@ -16,7 +16,7 @@ pub use head::{HEAD_HEADERS_MAX, HEAD_LEN_MAX};
 pub use origin::{Origin, OriginError, OriginPolicy};
 pub use server::{Refusal, ServerUpgrade, Upgrade, UpgradePolicy};
 
-/// The WebSocket subprotocols of MsgTrans (WIRE.md section 8).
+/// The WebSocket subprotocols of MsgTrans (wire format, section 8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Subprotocol {
     /// `msgtrans.v1`, the format of the published 2.x crate.

@@ -1,6 +1,6 @@
 //! MsgTrans over WebSocket, with a frame codec of its own.
 //!
-//! One packet is one binary message (WIRE.md section 8). [`WebSocketServerConfig`] listens and
+//! One packet is one binary message (wire format, section 8). [`WebSocketServerConfig`] listens and
 //! [`WebSocketClientConfig`] dials, `ws://` and, with the feature `tls`, `wss://`.
 //!
 //! Below them lie the parts without I/O, usable alone: [`frame`] and [`mask`] for single frames,

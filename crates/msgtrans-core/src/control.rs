@@ -48,6 +48,16 @@ impl Features {
     /// Large messages may come in chunks.
     pub const CHUNKS: Features = Features(1 << 6);
 
+    /// The bits of the wire.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Features from the bits of the wire.
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Features) -> bool {
         self.0 & other.0 == other.0

@@ -443,6 +443,11 @@ impl HandlerError {
     pub fn code(&self) -> Code {
         self.code
     }
+
+    /// The error as one of the transport's, for event streams and logs.
+    pub fn into_transport(self) -> TransportError {
+        TransportError::Handler(self)
+    }
 }
 
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for HandlerError {

@@ -388,6 +388,19 @@ impl Packet {
     }
 }
 
+macro_rules! from_payload {
+    ($($payload:ty),*) => {$(
+        impl From<$payload> for Packet {
+            /// A one-way message.
+            fn from(payload: $payload) -> Self {
+                Self::binary(payload)
+            }
+        }
+    )*};
+}
+
+from_payload!(&'static str, String, &'static [u8], Vec<u8>, Bytes);
+
 impl fmt::Debug for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Payloads are never printed: logs must not hold what users send.

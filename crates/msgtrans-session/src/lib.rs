@@ -1,1 +1,36 @@
-//! What a connection becomes once it has an identity: handshake, lanes, requests, heartbeat, handler.
+//! What a connection becomes once it has an identity.
+//!
+//! A session is one task: handshake, lanes, requests, compression, heartbeat, closing. [`Session`] is its cheap handle,
+//! [`Handler`] the user's code inside it. Servers and clients build on [`accept`] and [`connect`].
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod actor;
+mod compress;
+mod config;
+mod events;
+mod handler;
+mod middleware;
+mod opening;
+mod pass;
+mod rate_limit;
+mod request;
+mod runtime;
+mod service;
+mod session;
+mod stats;
+
+pub use actor::{Accepted, SessionActor, SessionTask, accept, connect};
+pub use compress::CompressionConfig;
+pub use config::SessionConfig;
+pub use events::{EventSink, EventStream, Responder, TransportEvent};
+pub use handler::{ConnectRequest, Handler, Refusal};
+pub use middleware::{LoggingMiddleware, Middleware};
+pub use msgtrans_core::{CloseReason, Code, HandlerError, Packet, SessionId};
+pub use opening::OpenError;
+pub use pass::in_handler;
+pub use rate_limit::{RateLimiter, RateLimiterConfig};
+pub use runtime::{Handlers, SessionHooks, SessionRuntime};
+pub use service::{BoxFuture, LaneFuture, Service, service};
+pub use session::Session;
+pub use stats::{LatencyStats, RuntimeStats, SessionStats, TransportStats};

@@ -1,0 +1,226 @@
+//! Closing: what is queued is written, then Goodbye, then the connection; then the handler hears of it.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use msgtrans_actor::Lane;
+use msgtrans_core::{CloseReason, Goodbye, Initiator, PacketType};
+use tokio::time::Instant;
+
+use super::{Phase, SessionActor, Work, discard};
+use crate::events::TransportEvent;
+use crate::pass;
+
+/// How long the peer has to close after our Goodbye has gone (wire format, section 6).
+const LINGER: Duration = Duration::from_secs(1);
+
+pub(super) struct Closing {
+    reason: CloseReason,
+    /// For writing what is queued, then for the peer to close too.
+    deadline: Instant,
+    written: bool,
+}
+
+impl Closing {
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
+impl SessionActor {
+    /// Ends the session from this side. What is queued is still written; a Goodbye follows where `goodbye` says so and
+    /// the version has one.
+    pub(super) fn begin_close(&mut self, reason: CloseReason, goodbye: bool) {
+        if matches!(
+            self.phase,
+            Phase::Closing(_) | Phase::Leaving { .. } | Phase::Done
+        ) {
+            return;
+        }
+        if let Phase::Opening(_) = self.phase {
+            if self.wire.is_none() {
+                return self.drop_connection(reason);
+            }
+        }
+        let ended_by_peer = reason.initiator != Initiator::Local;
+        let reason = self.stop(reason);
+        let items = self.shared().mailbox.close();
+        if ended_by_peer {
+            discard(items);
+        } else {
+            // Bounded by the queue's own bound.
+            for item in items {
+                pass::current(|pass| self.session.shared.push_last(pass, item));
+            }
+            if goodbye && self.is_v2() {
+                let frame =
+                    Goodbye::new(reason.code, reason.reason.clone()).to_packet(PacketType::Goodbye);
+                self.push_control(frame);
+            }
+        }
+        let deadline = self.now
+            + if ended_by_peer {
+                LINGER
+            } else {
+                self.runtime().config.send_timeout
+            };
+        self.phase = Phase::Closing(Box::new(Closing {
+            reason,
+            deadline,
+            written: ended_by_peer,
+        }));
+    }
+
+    /// Ends the session without another word: the peer is gone, does not read, or never was one.
+    pub(super) fn drop_connection(&mut self, reason: CloseReason) {
+        let reason = self.stop(reason);
+        discard(self.shared().mailbox.close());
+        pass::current(|pass| pass.out = None);
+        self.finished(reason);
+    }
+
+    /// The peer has ended: what came before is handled, nothing is written.
+    pub(super) fn peer_ended(&mut self, reason: CloseReason) {
+        match self.phase {
+            Phase::Opening(_) => self.drop_connection(reason),
+            Phase::Open => {
+                let reason = self.fail_waiters(reason);
+                let deadline = self.now + self.runtime().config.send_timeout;
+                pass::current(|pass| pass.open = false);
+                self.phase = Phase::Ending { reason, deadline };
+            }
+            Phase::Closing(_) => {
+                let reason = self.fail_waiters(reason);
+                self.finished(reason);
+            }
+            Phase::Ending { .. } | Phase::Leaving { .. } | Phase::Done => {}
+        }
+    }
+
+    /// Records the reason, fails who waits for responses, and lets the handler's futures go.
+    fn stop(&mut self, reason: CloseReason) -> CloseReason {
+        let reason = self.fail_waiters(reason);
+        if let Some(work) = &mut self.work {
+            **work = Work::default();
+        }
+        pass::current(|pass| {
+            pass.open = false;
+            pass.messages.clear();
+            pass.requests.clear();
+            pass.inbound_bytes = 0;
+            pass.messages_idle = true;
+            pass.requests_running = 0;
+        });
+        reason
+    }
+
+    fn fail_waiters(&mut self, reason: CloseReason) -> CloseReason {
+        let reason = self.shared().set_reason(reason);
+        let wakers = self.shared().requests().close(&reason);
+        for waker in wakers {
+            waker.wake();
+        }
+        reason
+    }
+
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Lane {
+        match &mut self.phase {
+            Phase::Closing(closing) => {
+                let reason = closing.reason.clone();
+                if self.now >= closing.deadline {
+                    self.finished(reason);
+                    return Lane::Busy;
+                }
+                if !closing.written {
+                    match self.write(cx) {
+                        Ok(true) => {
+                            let linger = self.now + LINGER;
+                            if let Phase::Closing(closing) = &mut self.phase {
+                                closing.written = true;
+                                closing.deadline = linger;
+                            }
+                        }
+                        Ok(false) => return Lane::Idle,
+                        Err(error) => {
+                            tracing::debug!(session = %self.session.id(), %error, "lost while closing");
+                            self.finished(reason);
+                            return Lane::Busy;
+                        }
+                    }
+                }
+                match self.connection.poll_close(cx, &reason) {
+                    Poll::Pending => Lane::Idle,
+                    Poll::Ready(outcome) => {
+                        if let Err(error) = outcome {
+                            tracing::debug!(session = %self.session.id(), %error, "lost while closing");
+                        }
+                        self.finished(reason);
+                        Lane::Busy
+                    }
+                }
+            }
+            Phase::Leaving { future, deadline } => {
+                let over = future.as_mut().poll(cx).is_ready() || self.now >= *deadline;
+                if over {
+                    self.phase = Phase::Done;
+                    return Lane::Done;
+                }
+                Lane::Idle
+            }
+            Phase::Done => Lane::Done,
+            _ => Lane::Idle,
+        }
+    }
+
+    /// The connection has closed: everybody hears of it.
+    fn finished(&mut self, reason: CloseReason) {
+        pass::current(|pass| pass.out = None);
+        self.leftover = None;
+        self.blocked = false;
+        self.connection = Box::new(super::gone::Gone::new(
+            self.session.info().clone(),
+            self.connection.progress(),
+        ));
+        if !self.announced {
+            self.shared().set_ended();
+            self.phase = Phase::Done;
+            return;
+        }
+        self.tell_end(&reason);
+        let future = self
+            .runtime()
+            .service
+            .disconnect(self.session.clone(), reason);
+        let deadline = self.now + self.runtime().config.send_timeout;
+        self.phase = Phase::Leaving { future, deadline };
+    }
+
+    fn tell_end(&mut self, reason: &CloseReason) {
+        let runtime = self.runtime().clone();
+        runtime.stats.session_closed();
+        tracing::debug!(session = %self.session.id(), %reason, "session closed");
+        for middleware in &runtime.middleware {
+            middleware.on_close(&self.session, reason);
+        }
+        runtime.hooks.closed(&self.session, reason);
+        let event = TransportEvent::ConnectionClosed {
+            session_id: self.session.id(),
+            reason: reason.clone(),
+        };
+        runtime.events.tell(event);
+        self.shared().set_ended();
+    }
+
+    /// The task is dropped: there is no pass and nothing can wait any more.
+    pub(super) fn end_now(&mut self, reason: CloseReason) {
+        let leaving = matches!(self.phase, Phase::Leaving { .. });
+        self.phase = Phase::Done;
+        let reason = self.fail_waiters(reason);
+        discard(self.shared().mailbox.close());
+        if self.announced && !leaving {
+            self.tell_end(&reason);
+        } else {
+            self.shared().set_ended();
+        }
+    }
+}

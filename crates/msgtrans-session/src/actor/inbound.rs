@@ -1,0 +1,411 @@
+//! The inbound lane: read, sort, handle.
+
+use std::task::{Context, Poll};
+
+use msgtrans_actor::Lane;
+use msgtrans_core::{
+    CloseReason, Code, Compression, DecodeError, Flags, Goodbye, Packet, PacketType, RequestError,
+    WireVersion,
+};
+use msgtrans_transport::{ConnectionError, Received};
+use tokio::time::Instant;
+
+use super::{OUT_PAUSE, Phase, SessionActor};
+use crate::compress::decompress;
+use crate::events::TransportEvent;
+use crate::pass::{self, BATCH_BYTES, Scratch};
+
+impl SessionActor {
+    pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Lane {
+        let mut scratch = Scratch::take();
+        if let Some(work) = &mut self.work {
+            if !work.unsorted.is_empty() {
+                std::mem::swap(&mut work.unsorted, &mut scratch.batch);
+            }
+        }
+        let mut lane = Lane::Idle;
+        if scratch.batch.is_empty() && self.may_read() {
+            match self
+                .connection
+                .poll_recv(cx, BATCH_BYTES, &mut scratch.batch)
+            {
+                Poll::Pending => {}
+                Poll::Ready(Ok(Received::Packets)) => lane = Lane::Busy,
+                Poll::Ready(Ok(Received::End)) => {
+                    self.end_of_stream();
+                    lane = Lane::Busy;
+                }
+                Poll::Ready(Err(error)) => {
+                    self.lost(error);
+                    lane = Lane::Busy;
+                }
+            }
+        }
+        let version = scratch.batch.version();
+        let handled = self.sort_batch(cx, &mut scratch, version);
+        let paused =
+            !scratch.batch.is_empty() && matches!(self.phase, Phase::Open | Phase::Ending { .. });
+        if paused {
+            let work = self.work.get_or_insert_default();
+            std::mem::swap(&mut work.unsorted, &mut scratch.batch);
+        }
+        scratch.batch.clear();
+        scratch.put_back();
+        self.poll_lanes(cx);
+        if handled > 0 {
+            // Once a pass, not once a packet: the clock costs as much as a packet.
+            self.runtime()
+                .stats
+                .handled(Instant::now().saturating_duration_since(self.now), handled);
+        }
+        if paused { lane.min(Lane::Idle) } else { lane }
+    }
+
+    /// Messages that came before the peer's end are handled; then the session closes.
+    pub(super) fn poll_ending(&mut self, cx: &mut Context<'_>) -> Lane {
+        self.poll_lanes(cx);
+        let busy = pass::current(|pass| !pass.messages_idle || !pass.messages.is_empty());
+        match &self.phase {
+            Phase::Ending { reason, .. } if !busy => {
+                let reason = reason.clone();
+                self.begin_close(reason, false);
+                Lane::Busy
+            }
+            _ => Lane::Idle,
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        pass::current(|pass| {
+            pass.inbound_bytes < self.session.shared.runtime.config.inbound_bytes
+                && pass.out_len() < 2 * OUT_PAUSE
+        })
+    }
+
+    /// Sorts packets until the batch is empty, the session ends, or the peer's rate is spent. Returns how many messages
+    /// and requests were handed on.
+    fn sort_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        version: Option<WireVersion>,
+    ) -> u64 {
+        if !self.settled && version.is_some() {
+            self.settle_late(scratch, version);
+        }
+        let mut handled = 0;
+        let mut last = None;
+        while let Some(front) = scratch.batch.front() {
+            if !matches!(self.phase, Phase::Open) {
+                break;
+            }
+            let limited = matches!(front.packet_type, PacketType::OneWay | PacketType::Request);
+            if limited && !self.within_rate() {
+                break;
+            }
+            handled += u64::from(limited);
+            let kind = limited.then_some(front.packet_type);
+            if let (Some(before), Some(now)) = (last, kind) {
+                if before != now {
+                    // Messages and requests have lanes of their own: what came first starts first.
+                    self.poll_lanes(cx);
+                }
+            }
+            last = kind.or(last);
+            if let Some(packet) = scratch.batch.pop() {
+                self.sort(packet);
+            }
+        }
+        handled
+    }
+
+    /// The first frame of a peer that was taken for one that listens first.
+    fn settle_late(&mut self, scratch: &mut Scratch, version: Option<WireVersion>) {
+        let is_hello = scratch
+            .batch
+            .front()
+            .is_some_and(|packet| packet.packet_type == PacketType::Hello);
+        match version {
+            Some(WireVersion::V2) if is_hello => {
+                if let Some(packet) = scratch.batch.pop() {
+                    if let Err(error) = self.late_hello(&packet) {
+                        self.lost(error.into());
+                    }
+                }
+            }
+            Some(WireVersion::V1) => self.settle(WireVersion::V1),
+            _ => {
+                let packet_type = scratch
+                    .batch
+                    .pop()
+                    .map_or(PacketType::OneWay, |packet| packet.packet_type);
+                self.lost(
+                    DecodeError::OutOfPlace {
+                        packet_type,
+                        why: "the first frame must be Hello",
+                    }
+                    .into(),
+                );
+            }
+        }
+    }
+
+    fn within_rate(&mut self) -> bool {
+        let now = self.now;
+        let Some(rare) = self.rare.as_mut() else {
+            return true;
+        };
+        if rare.paused_until.is_some_and(|until| until > now) {
+            return false;
+        }
+        rare.paused_until = None;
+        let address = rare
+            .address_limiter
+            .as_ref()
+            .map_or(Ok(()), |limiter| limiter.take(now));
+        let session = address.and_then(|()| {
+            rare.session_limiter
+                .as_ref()
+                .map_or(Ok(()), |limiter| limiter.take(now))
+        });
+        match session {
+            Ok(()) => true,
+            Err(wait) => {
+                rare.paused_until = Some(now + wait);
+                pass::current(|pass| pass.counts.rate_limited += 1);
+                false
+            }
+        }
+    }
+
+    /// Hands one packet on to whom it is for.
+    pub(super) fn sort(&mut self, mut packet: Packet) {
+        if packet.packet_type.is_data() {
+            self.received += 1;
+            pass::current(|pass| pass.counts.packets_in += 1);
+            if packet.compression != Compression::None {
+                let max = self.runtime().config.decompressed_max;
+                match decompress(packet.compression, &packet.payload, max) {
+                    Ok(payload) => packet.payload = payload,
+                    Err(error) => return self.lost(error.into()),
+                }
+                packet.compression = Compression::None;
+            }
+            if packet.flags.contains(Flags::ACK_NOW) {
+                self.push_control(Packet::numbered(
+                    PacketType::Ack,
+                    0,
+                    self.received.to_be_bytes().to_vec(),
+                ));
+            }
+            if !self.runtime().middleware.is_empty() && !self.passes_middleware(&mut packet) {
+                return;
+            }
+        }
+        match packet.packet_type {
+            PacketType::OneWay => self.hand_message(packet),
+            PacketType::Request => self.hand_request(packet),
+            PacketType::Response => self.complete(packet.message_id, Ok(packet)),
+            PacketType::Failure => {
+                let code = packet
+                    .meta
+                    .as_ref()
+                    .and_then(|meta| meta.code)
+                    .unwrap_or(Code::HANDLER_FAILED);
+                let message = String::from_utf8_lossy(&packet.payload).into_owned();
+                self.complete(
+                    packet.message_id,
+                    Err(RequestError::Failed { code, message }),
+                );
+            }
+            PacketType::Cancel => self.cancelled(packet.message_id),
+            PacketType::Ping => self.answer_ping(packet),
+            // Any byte counts as life; resume is not agreed, so an Ack says nothing.
+            PacketType::Pong | PacketType::Ack => {}
+            PacketType::Goodbye => match Goodbye::from_packet(&packet) {
+                Ok(goodbye) => self.peer_ended(CloseReason::peer(goodbye.code, goodbye.reason)),
+                Err(error) => self.lost(error.into()),
+            },
+            PacketType::GoAway => match Goodbye::from_packet(&packet) {
+                Ok(goodbye) => {
+                    let event = TransportEvent::GoingAway {
+                        session_id: self.session.id(),
+                        goodbye,
+                    };
+                    self.runtime().events.tell(event);
+                }
+                Err(error) => self.lost(error.into()),
+            },
+            PacketType::Gap => {
+                packet.detach(usize::MAX);
+                self.runtime().events.tell(TransportEvent::Gap {
+                    session_id: self.session.id(),
+                    packet,
+                });
+            }
+            packet_type => {
+                self.lost(
+                    DecodeError::OutOfPlace {
+                        packet_type,
+                        why: "the session is open already",
+                    }
+                    .into(),
+                );
+            }
+        }
+    }
+
+    fn passes_middleware(&mut self, packet: &mut Packet) -> bool {
+        let runtime = self.runtime().clone();
+        for middleware in &runtime.middleware {
+            if let Err(error) = middleware.on_inbound(&self.session, packet) {
+                pass::current(|pass| pass.counts.packets_refused += 1);
+                let (code, message) = (error.code(), error.to_string());
+                match packet.packet_type {
+                    PacketType::Request if self.is_v2() => {
+                        self.push_control(Packet::failure(packet.message_id, code, message));
+                    }
+                    PacketType::Response => {
+                        self.complete(
+                            packet.message_id,
+                            Err(RequestError::Failed { code, message }),
+                        );
+                    }
+                    _ => runtime.events_error(self.session.id(), error.into_transport()),
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    fn hand_message(&mut self, packet: Packet) {
+        pass::current(|pass| {
+            pass.inbound_bytes += packet.queued_bytes();
+            pass.messages.push_back(packet);
+        });
+    }
+
+    fn hand_request(&mut self, packet: Packet) {
+        pass::current(|pass| {
+            pass.counts.requests_in += 1;
+            pass.inbound_bytes += packet.queued_bytes();
+            pass.requests.push_back(packet);
+        });
+    }
+
+    fn complete(&mut self, id: u32, result: Result<Packet, RequestError>) {
+        let completed = self.session.shared.requests().complete(id, result);
+        match completed {
+            Ok(Some(waker)) => waker.wake(),
+            Ok(None) => {}
+            // Late, cancelled or never asked for: never anybody else's answer.
+            Err(_) => pass::current(|pass| pass.counts.responses_unmatched += 1),
+        }
+    }
+
+    /// The peer no longer waits for an answer.
+    fn cancelled(&mut self, id: u32) {
+        pass::current(|pass| {
+            let queued = pass
+                .requests
+                .iter()
+                .position(|request| request.message_id == id);
+            match queued.and_then(|index| pass.requests.remove(index)) {
+                Some(request) => {
+                    pass.inbound_bytes -= request.queued_bytes();
+                    pass.counts.requests_cancelled += 1;
+                }
+                None if pass.requests_running > 0 => pass.cancelled.push(id),
+                None => {}
+            }
+        });
+    }
+
+    fn answer_ping(&mut self, ping: Packet) {
+        let pong = Packet::numbered(PacketType::Pong, ping.message_id, ping.payload);
+        if self.blocked && pass::current(|pass| pass.out_len()) >= OUT_PAUSE {
+            // A peer that pings and does not read gets the last answer when it reads again.
+            self.rare().pong_due = Some(pong);
+        } else {
+            self.push_control(pong);
+        }
+    }
+
+    /// Tells the peer which requests of this side are no longer awaited, and answers a Ping that had to wait.
+    pub(super) fn send_cancels(&mut self) {
+        let Some(rare) = &mut self.rare else { return };
+        let cancels = std::mem::take(&mut rare.cancels);
+        let pong = if self.blocked {
+            None
+        } else {
+            rare.pong_due.take()
+        };
+        if self.is_v2() {
+            for id in cancels {
+                self.push_control(Packet::numbered(
+                    PacketType::Cancel,
+                    id,
+                    bytes::Bytes::new(),
+                ));
+            }
+        }
+        if let Some(pong) = pong {
+            self.push_control(pong);
+        }
+    }
+
+    /// Lets the handler run: messages in order, requests beside each other.
+    fn poll_lanes(&mut self, cx: &mut Context<'_>) {
+        let (messages, requests) = pass::current(|pass| {
+            (
+                !pass.messages.is_empty() || !pass.messages_idle,
+                !pass.requests.is_empty()
+                    || pass.requests_running > 0
+                    || !pass.cancelled.is_empty(),
+            )
+        });
+        if !messages && !requests {
+            return;
+        }
+        let session = &self.session;
+        let service = &session.shared.runtime.service;
+        let work = self.work.get_or_insert_default();
+        if messages {
+            let lane = work
+                .message_lane
+                .get_or_insert_with(|| service.messages(session.clone()));
+            // Lanes never end by themselves.
+            let _ = lane.as_mut().poll(cx);
+        }
+        if requests && matches!(self.phase, Phase::Open) {
+            let lane = work
+                .request_lane
+                .get_or_insert_with(|| service.requests(session.clone()));
+            let _ = lane.as_mut().poll(cx);
+        }
+    }
+
+    fn end_of_stream(&mut self) {
+        let reason = if self.is_v2() {
+            CloseReason::network(Code::NORMAL, "the stream ended without Goodbye")
+        } else {
+            CloseReason::peer(Code::NORMAL, "")
+        };
+        self.peer_ended(reason);
+    }
+
+    /// The connection cannot be used any more.
+    pub(super) fn lost(&mut self, error: ConnectionError) {
+        match error {
+            ConnectionError::Decode(error) => {
+                let reason = CloseReason::local(error.code(), error.to_string());
+                tracing::debug!(session = %self.session.id(), %error, "the peer broke the wire format");
+                self.runtime().events_error(self.session.id(), error.into());
+                self.begin_close(reason, true);
+            }
+            ConnectionError::Closed(reason) => self.peer_ended(reason),
+            error => self.peer_ended(CloseReason::network(Code::NORMAL, error.to_string())),
+        }
+    }
+}

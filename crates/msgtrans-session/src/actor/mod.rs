@@ -1,0 +1,556 @@
+//! [`SessionActor`]: the task of one session — its phases, its lanes, its clock.
+//!
+//! | phase | what runs |
+//! |---|---|
+//! | opening | handshake and authenticator; one frame at a time |
+//! | open | commands, outbound, inbound, handler lanes |
+//! | ending | the peer has ended: messages that came before are handled, nothing is read or written |
+//! | closing | what is queued is written, then Goodbye, then the connection closes |
+//! | leaving | the handler hears of the end |
+
+mod closing;
+mod gone;
+mod inbound;
+mod open;
+mod time;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use msgtrans_actor::{Actor, Driver, Lane, TimerKey};
+use msgtrans_core::{
+    CloseReason, Code, ConnectError, Goodbye, Packet, PacketType, SessionId, WireVersion,
+    WireVersions,
+};
+use msgtrans_transport::{Connection, ConnectionError, Framing, OutboundBatch, Progress};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::opening::{OpenError, Opening, Role, may_listen_first};
+use crate::pass::{self, BATCH_BYTES, Pass, Scratch};
+use crate::rate_limit::RateLimiter;
+use crate::runtime::SessionRuntime;
+use crate::service::LaneFuture;
+use crate::session::{Command, Commands, Outgoing, Session, Shared};
+
+/// The future of a session; spawn it.
+pub type SessionTask = Driver<SessionActor>;
+
+/// The task of one session. Made by [`accept`] or [`connect`].
+pub struct SessionActor {
+    session: Session,
+    connection: Box<dyn Connection>,
+    phase: Phase,
+    /// How packets are framed; known with the wire version.
+    wire: Option<(Framing, WireVersion)>,
+    /// Whether the connection knows the wire version: a listen-first peer's is decided by whoever writes first.
+    settled: bool,
+    /// Whether the last write did not take everything.
+    blocked: bool,
+    /// Whether the session was announced.
+    announced: bool,
+    waker: Option<Waker>,
+    /// What a write did not take.
+    leftover: Option<Box<OutboundBatch>>,
+    /// What only a session with work at hand needs.
+    work: Option<Box<Work>>,
+    /// What only some sessions have.
+    rare: Option<Box<Rare>>,
+    alarm: Option<(Instant, TimerKey)>,
+    now: Instant,
+    heard: Instant,
+    wrote: Instant,
+    progress: Progress,
+    /// Data frames received.
+    received: u64,
+    heartbeat: std::time::Duration,
+    /// Held as long as the task lives.
+    permit: Option<Box<dyn Send>>,
+}
+
+enum Phase {
+    Opening(Box<Opening>),
+    Open,
+    Ending {
+        reason: CloseReason,
+        deadline: Instant,
+    },
+    Closing(Box<closing::Closing>),
+    Leaving {
+        future: LaneFuture,
+        deadline: Instant,
+    },
+    Done,
+}
+
+/// Inbound packets at hand and the lanes that handle them.
+#[derive(Default)]
+struct Work {
+    /// Read but not yet sorted: the peer is above its rate.
+    unsorted: msgtrans_core::PacketBatch,
+    messages: VecDeque<Packet>,
+    requests: VecDeque<Packet>,
+    inbound_bytes: usize,
+    message_lane: Option<LaneFuture>,
+    request_lane: Option<LaneFuture>,
+    /// Whether the message lane is inside the handler.
+    message_waits: bool,
+    requests_running: usize,
+}
+
+#[derive(Default)]
+struct Rare {
+    drain: Option<Goodbye>,
+    drain_said: bool,
+    /// Requests of this side that were given up, to be cancelled once what was queued before has gone.
+    cancels: Vec<u32>,
+    session_limiter: Option<RateLimiter>,
+    address_limiter: Option<Arc<RateLimiter>>,
+    paused_until: Option<Instant>,
+    /// The last Ping that could not be answered while the peer did not read.
+    pong_due: Option<Packet>,
+}
+
+/// A connection that a server has accepted.
+pub struct Accepted {
+    /// The pipe, its protocol's own handshakes done.
+    pub connection: Box<dyn Connection>,
+    /// The session's name, should it become one.
+    pub id: SessionId,
+    /// The versions that the listener accepts.
+    pub wire: WireVersions,
+    /// When the peer came in: one deadline spans all handshakes.
+    pub since: Instant,
+    /// Dropped when the session's task ends: a place among the peers of its address.
+    pub permit: Option<Box<dyn Send>>,
+}
+
+/// A session on the server's side of a connection.
+pub fn accept(runtime: Arc<SessionRuntime>, accepted: Accepted) -> SessionTask {
+    let Accepted {
+        connection,
+        id,
+        wire,
+        since,
+        permit,
+    } = accepted;
+    let now = Instant::now();
+    let config = &runtime.config;
+    let silence =
+        may_listen_first(wire, connection.as_ref()).then(|| now + config.listen_first_after);
+    let deadline = now + config.handshake_timeout;
+    let opening = Opening {
+        role: Role::Server,
+        deadline,
+        silence,
+        decision: None,
+    };
+    let mut actor = SessionActor::new(runtime, connection, id, opening, now);
+    actor.permit = permit;
+    Driver::new(actor)
+}
+
+/// A session on the client's side of `connection`: says Hello where version 2 is to be spoken. The receiver hears of the
+/// open session or of the failure; if it is dropped first, the session closes.
+pub fn connect(
+    runtime: Arc<SessionRuntime>,
+    connection: Box<dyn Connection>,
+    endpoint: String,
+    wire: WireVersions,
+) -> (SessionTask, oneshot::Receiver<Result<Session, OpenError>>) {
+    let now = Instant::now();
+    let (opened, receiver) = oneshot::channel();
+    let deadline = now + runtime.config.handshake_timeout;
+    let role = Role::Client {
+        endpoint,
+        opened: Some(opened),
+        said_hello: false,
+    };
+    let opening = Opening {
+        role,
+        deadline,
+        silence: None,
+        decision: None,
+    };
+    let mut actor = SessionActor::new(runtime, connection, SessionId::new(0), opening, now);
+    let version = actor.connection.info().negotiated.unwrap_or(match wire {
+        WireVersions::V1 => WireVersion::V1,
+        WireVersions::V2 | WireVersions::Any => WireVersion::V2,
+    });
+    actor.settle(version);
+    (Driver::new(actor), receiver)
+}
+
+impl SessionActor {
+    fn new(
+        runtime: Arc<SessionRuntime>,
+        connection: Box<dyn Connection>,
+        id: SessionId,
+        opening: Opening,
+        now: Instant,
+    ) -> Self {
+        let heartbeat = runtime.config.heartbeat;
+        let shared = Arc::new(Shared::new(id, connection.info().clone(), runtime));
+        Self {
+            session: Session { shared },
+            progress: connection.progress(),
+            connection,
+            phase: Phase::Opening(Box::new(opening)),
+            wire: None,
+            settled: false,
+            blocked: false,
+            announced: false,
+            waker: None,
+            leftover: None,
+            work: None,
+            rare: None,
+            alarm: None,
+            now,
+            heard: now,
+            wrote: now,
+            received: 0,
+            heartbeat,
+            permit: None,
+        }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.session.shared
+    }
+
+    fn runtime(&self) -> &Arc<SessionRuntime> {
+        &self.session.shared.runtime
+    }
+
+    /// From here on the connection speaks `version`.
+    fn settle(&mut self, version: WireVersion) {
+        self.settled = true;
+        self.connection
+            .set_wire(version, self.runtime().config.limits);
+        self.wire = Some((self.connection.framing(), version));
+    }
+
+    fn is_v2(&self) -> bool {
+        matches!(self.wire, Some((_, WireVersion::V2)))
+    }
+
+    /// Adds a frame of the session's own to the pass.
+    fn push_control(&mut self, packet: Packet) {
+        let wire = self.wire;
+        pass::current(|pass| {
+            if let (None, Some((framing, version))) = (&pass.out, wire) {
+                pass.out = Some(OutboundBatch::new(framing, version));
+            }
+            if let Err((error, packet)) = pass.push(packet) {
+                tracing::error!(%error, ?packet, "a frame of the session's own could not be encoded");
+            }
+        });
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Close(reason) => self.begin_close(reason, true),
+            Command::Drain(goodbye) => self.drain(goodbye),
+            Command::Cancel(id) => self.rare().cancels.push(id),
+        }
+    }
+
+    fn drain(&mut self, goodbye: Goodbye) {
+        match self.phase {
+            Phase::Opening(_) => self.refuse(goodbye.code, &goodbye.reason, goodbye.retry_after),
+            Phase::Open => {
+                let rare = self.rare();
+                if rare.drain.is_none() {
+                    rare.drain = Some(goodbye);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells the peer once; ends the session when nothing runs and nothing has come for a moment.
+    fn check_drain(&mut self) {
+        let Some(rare) = self.rare.as_mut() else {
+            return;
+        };
+        let Some(goodbye) = &rare.drain else { return };
+        let (code, reason) = (goodbye.code, goodbye.reason.clone());
+        if !rare.drain_said {
+            rare.drain_said = true;
+            let frame = goodbye.to_packet(PacketType::GoAway);
+            if self.is_v2() {
+                self.push_control(frame);
+            }
+            // Requests that were on their way when the peer heard of it still count as work.
+            self.heard = self.now;
+            return;
+        }
+        let working = pass::current(|pass| {
+            pass.requests_running > 0
+                || !pass.messages_idle
+                || pass.inbound_bytes > 0
+                || pass.out_len() > 0
+        });
+        let quiet = self.now.saturating_duration_since(self.heard) >= time::DRAIN_QUIET;
+        if !working
+            && quiet
+            && !self.shared().mailbox.is_signalled()
+            && self.shared().requests().len() == 0
+        {
+            self.begin_close(CloseReason::local(code, reason), true);
+        }
+    }
+
+    /// Writes the pass's batch; whether everything has gone.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
+        let mut batch = pass::current(|pass| pass.out.take());
+        let empty = batch
+            .as_ref()
+            .is_none_or(|batch| batch.is_empty() && !batch.has_confirmations());
+        if empty && !self.blocked {
+            // Nothing to write and nothing half written.
+            pass::current(|pass| pass.out = batch);
+            return Ok(true);
+        }
+        if !self.settled {
+            // Whoever writes first to a peer that listens first decides for version 1.
+            self.settle(WireVersion::V1);
+        }
+        let (framing, version) = match self.wire {
+            Some(wire) => wire,
+            None => return Ok(true),
+        };
+        let out = batch.get_or_insert_with(|| OutboundBatch::new(framing, version));
+        let outcome = self.connection.poll_send(cx, out);
+        pass::current(|pass| pass.out = batch);
+        match outcome {
+            Poll::Ready(Ok(())) => {
+                self.blocked = false;
+                Ok(true)
+            }
+            Poll::Pending => {
+                if !self.blocked {
+                    self.blocked = true;
+                    // The time without progress counts from here.
+                    self.wrote = self.now;
+                }
+                Ok(false)
+            }
+            Poll::Ready(Err(error)) => Err(error),
+        }
+    }
+
+    /// Counts what has passed since the last pass.
+    fn note_progress(&mut self, counts: &mut crate::stats::PassCounts) {
+        let progress = self.connection.progress();
+        if progress.read != self.progress.read {
+            counts.bytes_in += progress.read - self.progress.read;
+            self.heard = self.now;
+        }
+        if progress.written != self.progress.written {
+            counts.bytes_out += progress.written - self.progress.written;
+            self.wrote = self.now;
+        }
+        self.progress = progress;
+    }
+}
+
+impl Actor for SessionActor {
+    fn is_signalled(&self) -> bool {
+        self.session.shared.mailbox.is_signalled()
+    }
+
+    fn begin_pass(&mut self, cx: &mut Context<'_>) {
+        self.now = Instant::now();
+        if !self
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            self.waker = Some(cx.waker().clone());
+            self.session.shared.mailbox.register(cx.waker());
+        }
+        let mut pass = Pass::new(self.session.shared.key);
+        pass.open = matches!(self.phase, Phase::Open);
+        pass.can_fail = self.is_v2();
+        pass.out = match (self.leftover.take(), self.wire) {
+            (Some(batch), _) => Some(*batch),
+            (None, Some((framing, version))) => Some(OutboundBatch::new(framing, version)),
+            (None, None) => None,
+        };
+        match &mut self.work {
+            Some(work) => {
+                pass.messages = std::mem::take(&mut work.messages);
+                pass.requests = std::mem::take(&mut work.requests);
+                pass.inbound_bytes = work.inbound_bytes;
+                pass.messages_idle = !work.message_waits;
+                pass.requests_running = work.requests_running;
+            }
+            None => {
+                let mut scratch = Scratch::take();
+                pass.messages = std::mem::take(&mut scratch.messages);
+                pass.requests = std::mem::take(&mut scratch.requests);
+                scratch.put_back();
+            }
+        }
+        pass::enter(pass);
+    }
+
+    fn commands(&mut self, _: &mut Context<'_>) -> Lane {
+        if self.is_signalled() {
+            let mut commands = Commands::new();
+            self.shared().mailbox.take_commands(&mut commands);
+            for command in commands {
+                self.command(command);
+            }
+        }
+        self.check_time();
+        if matches!(self.phase, Phase::Done) {
+            Lane::Done
+        } else {
+            Lane::Idle
+        }
+    }
+
+    fn gather(&mut self, _: &mut Context<'_>) -> Lane {
+        if matches!(self.phase, Phase::Open) {
+            let drained =
+                !self.is_signalled() || pass::current(|pass| self.session.shared.drain_into(pass));
+            if drained {
+                self.send_cancels();
+            }
+            self.check_drain();
+        }
+        Lane::Idle
+    }
+
+    fn inbound(&mut self, cx: &mut Context<'_>) -> Lane {
+        match &mut self.phase {
+            Phase::Opening(_) => self.poll_opening(cx),
+            Phase::Open => self.poll_open(cx),
+            Phase::Ending { .. } => self.poll_ending(cx),
+            Phase::Closing(_) | Phase::Leaving { .. } | Phase::Done => Lane::Idle,
+        }
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> Lane {
+        match self.phase {
+            Phase::Closing(_) | Phase::Leaving { .. } | Phase::Done => self.poll_close(cx),
+            Phase::Ending { .. } => Lane::Idle,
+            Phase::Opening(_) | Phase::Open => match self.write(cx) {
+                // What was queued meanwhile by this very pass goes with the next one.
+                Ok(true) if self.is_signalled() && matches!(self.phase, Phase::Open) => Lane::Busy,
+                Ok(_) => Lane::Idle,
+                Err(error) => {
+                    self.lost(error);
+                    Lane::Busy
+                }
+            },
+        }
+    }
+
+    fn end_pass(&mut self, _: &mut Context<'_>) {
+        let Some(mut pass) = pass::leave() else {
+            return;
+        };
+        self.note_progress(&mut pass.counts);
+        pass.counts.flush(
+            &self.session.shared.counters,
+            &self.session.shared.runtime.stats,
+        );
+        match pass.out.take() {
+            Some(batch) if batch.is_empty() && !batch.has_confirmations() => batch.recycle(),
+            Some(batch) => self.leftover = Some(Box::new(batch)),
+            None => {}
+        }
+        let busy = pass.requests_running > 0 || !pass.messages_idle || pass.inbound_bytes > 0;
+        if busy {
+            self.work.get_or_insert_default();
+        }
+        match &mut self.work {
+            Some(work) => {
+                work.message_waits = !pass.messages_idle;
+                work.requests_running = pass.requests_running;
+                work.inbound_bytes = pass.inbound_bytes;
+                work.messages = pass.messages;
+                work.requests = pass.requests;
+            }
+            None => {
+                Scratch {
+                    messages: pass.messages,
+                    requests: pass.requests,
+                    ..Scratch::take()
+                }
+                .put_back();
+            }
+        }
+        self.arm();
+    }
+
+    fn panicked(&mut self, message: String) {
+        tracing::error!(session = %self.session.id(), panic = %message, "a handler panicked; its session closes");
+        let error =
+            msgtrans_core::HandlerError::with_code(Code::INTERNAL, format!("panicked: {message}"));
+        self.runtime()
+            .events_error(self.session.id(), error.into_transport());
+        // The lanes may be half-way through anything: they are not polled again.
+        if let Some(work) = &mut self.work {
+            **work = Work::default();
+        }
+        pass::enter(Pass::new(self.session.shared.key));
+        if let Some(batch) = self.leftover.take() {
+            pass::current(|pass| pass.out = Some(*batch));
+        }
+        self.begin_close(
+            CloseReason::local(Code::HANDLER_FAILED, "the handler panicked"),
+            true,
+        );
+        if let Some(batch) = pass::leave().and_then(|mut pass| pass.out.take()) {
+            self.leftover = Some(Box::new(batch));
+        }
+    }
+}
+
+impl Drop for SessionActor {
+    /// A task that is dropped instead of ended (the runtime shuts down) still tells everybody who waits.
+    fn drop(&mut self) {
+        if let Some((_, key)) = self.alarm.take() {
+            self.runtime().timers.cancel(key);
+        }
+        if !matches!(self.phase, Phase::Done) {
+            let reason = CloseReason::local(Code::GOING_AWAY, "the session's task was dropped");
+            self.end_now(reason);
+        }
+    }
+}
+
+impl std::fmt::Debug for SessionActor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionActor")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bytes of encoded packets after which a blocked session stops answering what it could answer later.
+const OUT_PAUSE: usize = 2 * BATCH_BYTES;
+
+/// The failure of a dialled connection whose peer broke the handshake.
+fn handshake_error(endpoint: &str, what: impl ToString, retryable: bool) -> ConnectError {
+    ConnectError::Handshake {
+        endpoint: endpoint.to_owned(),
+        stage: "hello",
+        what: what.to_string(),
+        retryable,
+    }
+}
+
+/// What is left of a queue when its session ends: confirmations fail by being dropped.
+fn discard(items: VecDeque<Outgoing>) {
+    drop(items);
+}

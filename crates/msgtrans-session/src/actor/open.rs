@@ -1,0 +1,381 @@
+//! Opening: from the first frame to an open session, on either side.
+
+use std::task::{Context, Poll};
+
+use msgtrans_actor::Lane;
+use msgtrans_core::{
+    CloseReason, Code, ConnectError, Goodbye, Hello, Packet, PacketType, Welcome, WireVersion,
+};
+use msgtrans_transport::{ConnectionError, Received};
+
+use super::{Phase, SessionActor, handshake_error};
+use crate::events::TransportEvent;
+use crate::handler::Refusal;
+use crate::opening::{
+    Decision, First, OpenError, Role, Terms, connect_request, first_frame, hello, welcome,
+};
+use crate::pass::Scratch;
+
+impl SessionActor {
+    pub(super) fn poll_opening(&mut self, cx: &mut Context<'_>) -> Lane {
+        let Phase::Opening(opening) = &mut self.phase else {
+            return Lane::Idle;
+        };
+        if let Some(decision) = &mut opening.decision {
+            return match decision.future.as_mut().poll(cx) {
+                Poll::Pending => Lane::Idle,
+                Poll::Ready(outcome) => {
+                    if let Some(decision) = opening.decision.take() {
+                        self.decided(decision, outcome);
+                    }
+                    Lane::Busy
+                }
+            };
+        }
+        match &mut opening.role {
+            Role::Client { said_hello, .. } if !*said_hello => {
+                *said_hello = true;
+                return self.dialled();
+            }
+            _ => {}
+        }
+        let mut scratch = Scratch::take();
+        let received = self.connection.poll_recv(cx, 1, &mut scratch.batch);
+        let version = scratch.batch.version();
+        let packet = scratch.batch.pop();
+        scratch.batch.clear();
+        scratch.put_back();
+        match (received, packet, version) {
+            (Poll::Pending, ..) => self.listen_first(),
+            (Poll::Ready(Ok(Received::Packets)), Some(packet), Some(version)) => {
+                self.heard = self.now;
+                self.first(packet, version);
+                Lane::Busy
+            }
+            (Poll::Ready(Ok(_)), ..) => {
+                self.opening_failed(
+                    Code::NORMAL,
+                    "the connection ended before the handshake",
+                    false,
+                );
+                Lane::Busy
+            }
+            (Poll::Ready(Err(error)), ..) => {
+                self.opening_error(error);
+                Lane::Busy
+            }
+        }
+    }
+
+    /// The client's side: Hello, or nothing where version 1 is spoken.
+    fn dialled(&mut self) -> Lane {
+        if self.is_v2() {
+            let hello = hello(&self.runtime().config);
+            self.push_control(hello.to_packet());
+        } else {
+            let terms = Terms::v1(&self.runtime().config);
+            self.open(terms);
+        }
+        Lane::Busy
+    }
+
+    /// A silent peer that may be a version 1 peer which listens first.
+    fn listen_first(&mut self) -> Lane {
+        let Phase::Opening(opening) = &mut self.phase else {
+            return Lane::Idle;
+        };
+        match opening.silence {
+            Some(at) if self.now >= at => {
+                opening.silence = None;
+                if self.connection.progress().read == 0 {
+                    let terms = Terms::v1(&self.runtime().config);
+                    self.decide(terms, None, None, false);
+                    return Lane::Busy;
+                }
+                Lane::Idle
+            }
+            _ => Lane::Idle,
+        }
+    }
+
+    fn first(&mut self, packet: Packet, version: WireVersion) {
+        let Phase::Opening(opening) = &mut self.phase else {
+            return;
+        };
+        if let Role::Client { .. } = opening.role {
+            return self.answered(packet);
+        }
+        match first_frame(&packet, version) {
+            Ok(First::Hello(hello)) => {
+                let terms = Terms::of_hello(&hello);
+                if hello.resume.is_some() {
+                    self.settle(WireVersion::V2);
+                    return self.refuse(Code::RESUME_REFUSED, "sessions are not kept here", None);
+                }
+                self.decide(terms, Some(*hello), None, true);
+            }
+            Ok(First::V1) => {
+                let terms = Terms::v1(&self.runtime().config);
+                self.decide(terms, None, Some(packet), true);
+            }
+            Err(error) => {
+                // A well-formed Hello header has been read: the peer is told.
+                let told = packet.packet_type == PacketType::Hello;
+                if told {
+                    self.settle(WireVersion::V2);
+                }
+                self.opening_failed(error.code(), &error.to_string(), told);
+            }
+        }
+    }
+
+    /// A Hello from a peer that was taken for one that listens first, before this side has written anything.
+    pub(super) fn late_hello(&mut self, packet: &Packet) -> Result<(), msgtrans_core::DecodeError> {
+        let hello = Hello::from_packet(packet)?;
+        let terms = Terms::of_hello(&hello);
+        self.phase = Phase::Opening(Box::new(crate::opening::Opening {
+            role: Role::Server {
+                wire: self.runtime().config.wire,
+            },
+            deadline: self.now + self.runtime().config.handshake_timeout,
+            silence: None,
+            decision: None,
+        }));
+        self.decide(terms, Some(hello), None, true);
+        Ok(())
+    }
+
+    /// Asks whoever may refuse.
+    fn decide(&mut self, terms: Terms, hello: Option<Hello>, first: Option<Packet>, settled: bool) {
+        if settled {
+            self.settle(terms.version);
+        }
+        let request = connect_request(hello);
+        let session = self.session.clone();
+        let runtime = self.runtime().clone();
+        let admitted = if self.announced {
+            Ok(())
+        } else {
+            runtime.hooks.admit(&session)
+        };
+        let refusal = admitted.and_then(|()| {
+            runtime
+                .middleware
+                .iter()
+                .try_for_each(|middleware| middleware.on_connect(&session, &request))
+        });
+        let future: crate::service::BoxFuture<'static, _> = match refusal {
+            Err(refusal) => Box::pin(std::future::ready(Err(refusal))),
+            Ok(()) => Box::pin(async move { runtime.service.connect(&session, &request).await }),
+        };
+        if let Phase::Opening(opening) = &mut self.phase {
+            opening.silence = None;
+            opening.decision = Some(Decision {
+                future,
+                terms,
+                first,
+                settled,
+            });
+        }
+    }
+
+    fn decided(&mut self, decision: Decision, outcome: Result<(), Refusal>) {
+        let Decision {
+            terms,
+            first,
+            settled,
+            ..
+        } = decision;
+        if let Err(refusal) = outcome {
+            return self.refuse(refusal.code, &refusal.reason, refusal.retry_after);
+        }
+        if terms.version == WireVersion::V2 {
+            let welcome = welcome(&self.runtime().config, &terms, &self.session);
+            self.push_control(welcome.to_packet());
+        }
+        if !settled {
+            // The framing is the protocol's own; the version is decided by whoever speaks first.
+            self.wire = Some((self.connection.framing(), terms.version));
+        }
+        self.open(terms);
+        if let Some(packet) = first {
+            self.sort(packet);
+        }
+    }
+
+    /// The client's side: the server's first frame.
+    fn answered(&mut self, packet: Packet) {
+        let failed = match packet.packet_type {
+            PacketType::Welcome => match Welcome::from_packet(&packet) {
+                Ok(welcome) => {
+                    self.shared().set_id(welcome.session);
+                    self.open(Terms::of_welcome(&welcome));
+                    return;
+                }
+                Err(error) => handshake_error(&self.endpoint(), error, false),
+            },
+            PacketType::Goodbye => match Goodbye::from_packet(&packet) {
+                Ok(goodbye) => ConnectError::Refused {
+                    endpoint: self.endpoint(),
+                    reason: CloseReason::peer(goodbye.code, goodbye.reason),
+                    retry_after: goodbye.retry_after,
+                },
+                Err(error) => handshake_error(&self.endpoint(), error, false),
+            },
+            other => handshake_error(
+                &self.endpoint(),
+                format!("{other:?} instead of Welcome"),
+                false,
+            ),
+        };
+        let refused = matches!(failed, ConnectError::Refused { .. });
+        self.tell_opener(Err(OpenError {
+            error: failed,
+            silent: false,
+        }));
+        let reason = CloseReason::local(
+            Code::PROTOCOL_ERROR,
+            "the server's first frame is not a Welcome",
+        );
+        if refused {
+            self.drop_connection(CloseReason::peer(Code::NORMAL, "refused"));
+        } else {
+            self.begin_close(reason, true);
+        }
+    }
+
+    fn endpoint(&self) -> String {
+        match &self.phase {
+            Phase::Opening(opening) => match &opening.role {
+                Role::Client { endpoint, .. } => endpoint.clone(),
+                Role::Server => String::new(),
+            },
+            _ => String::new(),
+        }
+    }
+
+    fn tell_opener(&mut self, outcome: Result<crate::Session, OpenError>) -> bool {
+        match &mut self.phase {
+            Phase::Opening(opening) => match &mut opening.role {
+                Role::Client { opened, .. } => opened
+                    .take()
+                    .is_some_and(|opened| opened.send(outcome).is_ok()),
+                Role::Server => true,
+            },
+            _ => true,
+        }
+    }
+
+    /// The session exists from here on.
+    fn open(&mut self, terms: Terms) {
+        let Terms {
+            version,
+            features,
+            heartbeat,
+            peer_max_frame,
+        } = terms;
+        let framing = self.connection.framing();
+        self.heartbeat = heartbeat;
+        self.shared()
+            .set_wire(version, features, peer_max_frame, framing);
+        let waited_for = self.tell_opener(Ok(self.session.clone()));
+        self.phase = Phase::Open;
+        crate::pass::current(|pass| {
+            pass.open = true;
+            pass.can_fail = version == WireVersion::V2;
+            if pass.out.is_none() {
+                pass.out = Some(msgtrans_transport::OutboundBatch::new(framing, version));
+            }
+        });
+        let session = self.session.clone();
+        let runtime = self.runtime().clone();
+        if let Some(limit) = &runtime.config.rate_limit {
+            let now = self.now;
+            let rare = self.rare();
+            rare.session_limiter = Some(limit.session_limiter(now));
+            rare.address_limiter = runtime.hooks.address_limiter(&session);
+        }
+        if !self.announced {
+            self.announced = true;
+            runtime.stats.session_opened();
+            tracing::debug!(session = %session.id(), protocol = session.info().protocol, peer = %session.info().peer, ?version, "session open");
+            runtime.hooks.opened(&session);
+            let event = TransportEvent::ConnectionEstablished {
+                session_id: session.id(),
+                info: session.info().clone(),
+            };
+            runtime.events.tell(event);
+        }
+        if !waited_for {
+            // Whoever dialled has given up meanwhile.
+            self.begin_close(CloseReason::normal(), true);
+        }
+    }
+
+    /// Says no: with a Goodbye where the peer understands one.
+    pub(super) fn refuse(
+        &mut self,
+        code: Code,
+        reason: &str,
+        retry_after: Option<std::time::Duration>,
+    ) {
+        tracing::debug!(peer = %self.session.info().peer, %code, reason, "session refused");
+        self.opening_failed_with(code, reason, retry_after, true);
+    }
+
+    fn opening_failed(&mut self, code: Code, reason: &str, told: bool) {
+        tracing::debug!(peer = %self.session.info().peer, %code, reason, "handshake failed");
+        self.opening_failed_with(code, reason, None, told);
+    }
+
+    fn opening_failed_with(
+        &mut self,
+        code: Code,
+        reason: &str,
+        retry_after: Option<std::time::Duration>,
+        told: bool,
+    ) {
+        self.runtime().stats.handshake_failed();
+        let endpoint = self.endpoint();
+        let silent = self.connection.progress().read == 0;
+        let error = OpenError {
+            error: handshake_error(&endpoint, reason, true),
+            silent,
+        };
+        self.tell_opener(Err(error));
+        let told = told && self.settled && self.is_v2();
+        if told {
+            let goodbye = Goodbye {
+                retry_after,
+                ..Goodbye::new(code, reason)
+            };
+            self.push_control(goodbye.to_packet(PacketType::Goodbye));
+            self.begin_close(CloseReason::local(code, reason), false);
+        } else {
+            self.drop_connection(CloseReason::local(code, reason));
+        }
+    }
+
+    fn opening_error(&mut self, error: ConnectionError) {
+        match error {
+            ConnectionError::Decode(error) => {
+                // A client has said Hello by now, so the server is told.
+                let told = self.settled;
+                self.opening_failed(error.code(), &error.to_string(), told);
+            }
+            error => self.opening_failed(Code::NORMAL, &error.to_string(), false),
+        }
+    }
+
+    pub(super) fn opening_timed_out(&mut self) {
+        let after = self.runtime().config.handshake_timeout;
+        let endpoint = self.endpoint();
+        let silent = self.connection.progress().read == 0;
+        self.tell_opener(Err(OpenError {
+            error: ConnectError::Timeout { endpoint, after },
+            silent: silent && false,
+        }));
+        let told = self.settled;
+        self.opening_failed(Code::TIMEOUT, "the handshake did not end in time", told);
+    }
+}

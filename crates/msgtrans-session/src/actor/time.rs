@@ -1,0 +1,172 @@
+//! The session's clock: one alarm for whatever comes first, deadlines looked at only when something is due.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use msgtrans_core::{CloseReason, Code, Packet, PacketType, RequestError};
+use tokio::time::Instant;
+
+use super::{Phase, SessionActor};
+use crate::pass;
+
+/// How long a draining session must have been silent before its work counts as done: requests that were on their way
+/// when the peer heard of the drain are still answered.
+pub(super) const DRAIN_QUIET: Duration = Duration::from_millis(50);
+/// A peer silent for so many heartbeats is gone.
+const HEARTBEATS_MISSED: u32 = 3;
+
+impl SessionActor {
+    /// When something may be due.
+    fn next_deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Opening(opening) => Some(
+                opening
+                    .silence
+                    .map_or(opening.deadline, |at| at.min(opening.deadline)),
+            ),
+            Phase::Open => {
+                let config = &self.runtime().config;
+                let mut at = if self.is_v2() {
+                    (self.wrote + self.heartbeat)
+                        .min(self.heard + self.heartbeat * HEARTBEATS_MISSED)
+                } else {
+                    self.heard.max(self.wrote) + config.idle_timeout_v1
+                };
+                if self.blocked {
+                    at = at.min(self.wrote + config.send_timeout);
+                }
+                if let Some(rare) = &self.rare {
+                    at = rare.paused_until.map_or(at, |until| at.min(until));
+                    if rare.drain.is_some() {
+                        at = at.min(self.heard.max(self.now) + DRAIN_QUIET);
+                    }
+                }
+                Some(at)
+            }
+            Phase::Ending { deadline, .. } | Phase::Leaving { deadline, .. } => Some(*deadline),
+            Phase::Closing(closing) => Some(closing.deadline()),
+            Phase::Done => None,
+        }
+    }
+
+    /// Arms the alarm, unless an earlier one is armed already: it will look again.
+    pub(super) fn arm(&mut self) {
+        let mut at = self.next_deadline();
+        if self
+            .shared()
+            .deadlines_changed
+            .swap(false, Ordering::AcqRel)
+            || self.alarm.is_none_or(|(armed, _)| armed <= self.now)
+        {
+            let requests = self.shared().requests().earliest();
+            at = match (at, requests) {
+                (Some(at), Some(requests)) if !matches!(self.phase, Phase::Done) => {
+                    Some(at.min(requests))
+                }
+                _ => at,
+            };
+        }
+        let Some(at) = at else { return };
+        if let Some((armed, key)) = self.alarm {
+            if armed > self.now && armed <= at {
+                return;
+            }
+            self.runtime().timers.cancel(key);
+        }
+        if let Some(waker) = &self.waker {
+            let key = self.runtime().timers.arm(at, waker.clone());
+            self.alarm = Some((at, key));
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn check_time(&mut self) {
+        let now = self.now;
+        match &self.phase {
+            Phase::Opening(opening) => {
+                if now >= opening.deadline {
+                    self.opening_timed_out();
+                }
+            }
+            Phase::Open => {
+                if self.alarm.is_some_and(|(at, _)| now >= at) {
+                    self.check_open_time();
+                }
+            }
+            Phase::Ending { reason, deadline } => {
+                if now >= *deadline {
+                    let reason = reason.clone();
+                    self.begin_close(reason, false);
+                }
+            }
+            // Looked at where they are polled.
+            Phase::Closing(_) | Phase::Leaving { .. } | Phase::Done => {}
+        }
+    }
+
+    fn check_open_time(&mut self) {
+        let now = self.now;
+        let config = &self.session.shared.runtime.config;
+        if self.blocked && now >= self.wrote + config.send_timeout {
+            let text = format!("nothing was read for {:?}", config.send_timeout);
+            self.drop_connection(CloseReason::local(Code::SLOW_CONSUMER, text));
+            return;
+        }
+        if self.is_v2() {
+            if now >= self.heard + self.heartbeat * HEARTBEATS_MISSED {
+                let text = format!("silent for {:?}", self.heartbeat * HEARTBEATS_MISSED);
+                self.drop_connection(CloseReason::network(Code::TIMEOUT, text));
+                return;
+            }
+            if now >= self.wrote + self.heartbeat {
+                if !self.blocked {
+                    self.push_control(Packet::numbered(PacketType::Ping, 0, bytes::Bytes::new()));
+                    pass::current(|pass| pass.counts.pings_out += 1);
+                }
+                self.let_idle_lanes_go();
+            }
+        } else if now >= self.heard.max(self.wrote) + config.idle_timeout_v1 {
+            let text = format!("silent for {:?}", config.idle_timeout_v1);
+            self.begin_close(CloseReason::local(Code::TIMEOUT, text), true);
+            return;
+        }
+        self.expire_requests();
+    }
+
+    fn expire_requests(&mut self) {
+        let mut table = self.session.shared.requests();
+        let expired = table.expired(self.now);
+        let mut wakers = Vec::new();
+        for id in &expired {
+            // The caller puts its own deadline into the error.
+            let timeout = RequestError::Timeout {
+                after: Duration::ZERO,
+            };
+            if let Ok(waker) = table.complete(*id, Err(timeout)) {
+                wakers.extend(waker);
+            }
+        }
+        drop(table);
+        for waker in wakers {
+            waker.wake();
+        }
+        if !expired.is_empty() {
+            self.rare().cancels.extend(expired);
+        }
+    }
+
+    /// A session that has been silent for a heartbeat needs no lanes.
+    fn let_idle_lanes_go(&mut self) {
+        let idle = pass::current(|pass| {
+            pass.messages_idle && pass.requests_running == 0 && pass.inbound_bytes == 0
+        });
+        if idle
+            && self
+                .work
+                .as_ref()
+                .is_some_and(|work| work.unsorted.is_empty())
+        {
+            self.work = None;
+        }
+    }
+}

@@ -1,0 +1,629 @@
+//! [`Session`]: the cheap handle of one session, and what it shares with the session's task.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use msgtrans_actor::{Mailbox, PushError};
+use msgtrans_core::{
+    CloseReason, Code, Compression, ConnectionInfo, EncodeError, Features, Goodbye, HEADER_LEN,
+    Packet, PacketType, RequestError, SendError, SendErrorKind, SessionId, WireVersion,
+    encoded_len,
+};
+use msgtrans_transport::{Confirmation, Framing};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+use crate::compress;
+use crate::pass::{self, BATCH_BYTES, Offered, Pass, Scratch};
+use crate::request::RequestTable;
+use crate::runtime::SessionRuntime;
+use crate::stats::{SessionCounters, SessionStats};
+
+/// What other tasks leave for a session.
+pub(crate) enum Outgoing {
+    Packet(Packet, Option<Confirmation>),
+    /// One frame that was encoded for many sessions.
+    Encoded(Bytes),
+}
+
+impl Outgoing {
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Packet(packet, _) => packet.queued_bytes(),
+            Self::Encoded(bytes) => 64 + bytes.len(),
+        }
+    }
+}
+
+/// What other tasks ask of a session.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// End it: write what is queued, say Goodbye.
+    Close(CloseReason),
+    /// Tell the peer to start nothing new, end when the work is done.
+    Drain(Goodbye),
+    /// A request of this side is no longer awaited.
+    Cancel(u32),
+}
+
+/// What the handle and the task share.
+pub(crate) struct Shared {
+    /// Unique in the process: recognises the session's own pass.
+    pub(crate) key: u64,
+    /// A client learns its id from the Welcome.
+    id: AtomicU64,
+    pub(crate) info: ConnectionInfo,
+    pub(crate) runtime: Arc<SessionRuntime>,
+    pub(crate) mailbox: Mailbox<Command, Outgoing>,
+    requests: Mutex<RequestTable>,
+    /// Set by who inserts a request, cleared by the task when it looks at the deadlines; the mailbox or the pass brings
+    /// the task there.
+    pub(crate) deadlines_changed: AtomicBool,
+    /// 0 until the handshake is done. Written by the task before anybody can send.
+    version: AtomicU8,
+    features: AtomicU32,
+    /// The largest frame that the peer takes.
+    peer_max_frame: AtomicU32,
+    framing: OnceLock<Framing>,
+    next_id: AtomicU32,
+    reason: OnceLock<CloseReason>,
+    ended: AtomicBool,
+    end: Notify,
+    pub(crate) counters: SessionCounters,
+}
+
+static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
+
+impl Shared {
+    pub(crate) fn new(id: SessionId, info: ConnectionInfo, runtime: Arc<SessionRuntime>) -> Self {
+        Self {
+            key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
+            id: AtomicU64::new(id.as_u64()),
+            info,
+            mailbox: Mailbox::new(runtime.config.outbound),
+            runtime,
+            requests: Mutex::default(),
+            deadlines_changed: AtomicBool::new(false),
+            version: AtomicU8::new(0),
+            features: AtomicU32::new(0),
+            peer_max_frame: AtomicU32::new(u32::MAX),
+            framing: OnceLock::new(),
+            next_id: AtomicU32::new(0),
+            reason: OnceLock::new(),
+            ended: AtomicBool::new(false),
+            end: Notify::new(),
+            counters: SessionCounters::default(),
+        }
+    }
+
+    pub(crate) fn set_id(&self, id: SessionId) {
+        self.id.store(id.as_u64(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn id(&self) -> SessionId {
+        SessionId::new(self.id.load(Ordering::Relaxed))
+    }
+
+    /// The handshake is done: what may be sent from here on. Release pairs with the Acquire in `version`.
+    pub(crate) fn set_wire(
+        &self,
+        version: WireVersion,
+        features: Features,
+        peer_max_frame: u32,
+        framing: Framing,
+    ) {
+        self.features.store(features.bits(), Ordering::Relaxed);
+        self.peer_max_frame.store(peer_max_frame, Ordering::Relaxed);
+        // A version 1 peer that turns out to speak version 2 keeps its framing: that is the protocol's own.
+        let _ = self.framing.set(framing);
+        self.version.store(version as u8, Ordering::Release);
+    }
+
+    pub(crate) fn version(&self) -> Option<WireVersion> {
+        match self.version.load(Ordering::Acquire) {
+            1 => Some(WireVersion::V1),
+            2 => Some(WireVersion::V2),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn features(&self) -> Features {
+        Features::from_bits(self.features.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn requests(&self) -> MutexGuard<'_, RequestTable> {
+        // Nothing panics while the table is locked; if it ever did, the table would still be whole.
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The reason why the session ends, from the moment it is known; the first one wins.
+    pub(crate) fn reason(&self) -> Option<&CloseReason> {
+        self.reason.get()
+    }
+
+    pub(crate) fn set_reason(&self, reason: CloseReason) -> CloseReason {
+        self.reason.get_or_init(|| reason).clone()
+    }
+
+    fn closed_kind(&self) -> SendErrorKind {
+        SendErrorKind::Closed(self.reason().cloned().unwrap_or_else(CloseReason::normal))
+    }
+
+    /// Nothing more will happen; wakes who waits for it.
+    pub(crate) fn set_ended(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.end.notify_waiters();
+    }
+
+    /// Moves queued packets into the pass while it has room; whether nothing is left in the queue.
+    pub(crate) fn drain_into(&self, pass: &mut Pass) -> bool {
+        let room = BATCH_BYTES.saturating_sub(pass.out_len());
+        if room == 0 {
+            return false;
+        }
+        let mut scratch = Scratch::take();
+        let left = self.mailbox.take(room, &mut scratch.items, Outgoing::bytes);
+        for item in scratch.items.drain(..) {
+            self.push_last(pass, item);
+        }
+        scratch.put_back();
+        !left
+    }
+
+    /// Adds an item that was queued, whatever room there is: the queue's own bound holds.
+    pub(crate) fn push_last(&self, pass: &mut Pass, item: Outgoing) {
+        match item {
+            Outgoing::Packet(packet, confirmation) => match pass.push(packet) {
+                Ok(()) => {
+                    if let (Some(confirmation), Some(out)) = (confirmation, &mut pass.out) {
+                        out.confirm(confirmation);
+                    }
+                }
+                // Checked before it was queued; the confirmation's drop tells who waits.
+                Err((error, packet)) => {
+                    tracing::warn!(%error, ?packet, "a queued packet could not be encoded")
+                }
+            },
+            Outgoing::Encoded(bytes) => {
+                if let Some(out) = &mut pass.out {
+                    out.push_encoded(&bytes);
+                    pass.counts.packets_out += 1;
+                }
+            }
+        }
+    }
+
+    /// Everything that can be wrong with a packet is found here, before it is queued.
+    fn prepare(self: &Arc<Self>, mut packet: Packet) -> Result<(Packet, WireVersion), SendError> {
+        let Some(version) = self.version().filter(|_| self.reason().is_none()) else {
+            return Err(SendError::new(self.closed_kind(), packet));
+        };
+        if !self.runtime.middleware.is_empty() {
+            let session = Session {
+                shared: self.clone(),
+            };
+            for middleware in &self.runtime.middleware {
+                if let Err(error) = middleware.on_outbound(&session, &mut packet) {
+                    return Err(SendError::new(
+                        SendErrorKind::Refused(error.to_string()),
+                        packet,
+                    ));
+                }
+            }
+        }
+        packet.assign_id(|| self.next_id.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
+        // The common case is told apart from lengths alone.
+        let small = packet.payload.len() + packet.ext_header.len() + HEADER_LEN <= 65_536
+            && packet.meta.is_none();
+        if !small {
+            if let Err(error) = self.check_size(&packet, version) {
+                return Err(SendError::new(error, packet));
+            }
+        }
+        if packet.compression != Compression::None || self.runtime.config.compression.is_some() {
+            packet = self.compress(packet, version)?;
+        }
+        Ok((packet, version))
+    }
+
+    fn check_size(&self, packet: &Packet, version: WireVersion) -> Result<(), EncodeError> {
+        let len = encoded_len(packet, version)?;
+        let max = self.peer_max_frame.load(Ordering::Relaxed);
+        if len > max as usize {
+            return Err(EncodeError::FrameTooLarge { len, max });
+        }
+        Ok(())
+    }
+
+    fn compress(&self, mut packet: Packet, version: WireVersion) -> Result<Packet, SendError> {
+        let features = self.features();
+        let asked = packet.compression != Compression::None;
+        let algorithm = match (&self.runtime.config.compression, asked, version) {
+            // A v1 peer may have no codecs: it is sent compressed payloads only where the application asks for it.
+            (_, true, WireVersion::V1) => packet.compression,
+            (_, true, WireVersion::V2) => {
+                let compression = packet.compression;
+                if !compress::feature_of(compression)
+                    .is_some_and(|feature| features.contains(feature))
+                {
+                    return Err(SendError::new(
+                        EncodeError::CompressionUnavailable { compression },
+                        packet,
+                    ));
+                }
+                compression
+            }
+            (Some(config), false, WireVersion::V2) => config.choose(packet.payload.len(), features),
+            _ => Compression::None,
+        };
+        match compress::compress(algorithm, &packet.payload) {
+            Ok(Some(payload)) => {
+                packet.payload = payload;
+                packet.compression = algorithm;
+            }
+            Ok(None) => packet.compression = Compression::None,
+            Err(error) => return Err(SendError::new(error, packet)),
+        }
+        Ok(packet)
+    }
+
+    /// Into the pass, or into the queue; waits for room at most `wait`.
+    async fn enqueue(&self, item: Outgoing, wait: Duration) -> Result<(), SendError> {
+        let item = match pass::offer(self, item) {
+            Offered::Taken => return Ok(()),
+            Offered::Invalid(error, packet) => return Err(SendError::new(error, packet)),
+            Offered::NotHere(item) => item,
+        };
+        let bytes = item.bytes();
+        let item = match self.mailbox.try_push(item, bytes) {
+            Ok(()) => return Ok(()),
+            Err(PushError::Closed(item)) => return Err(self.refuse(item, self.closed_kind())),
+            Err(PushError::Full(item)) => item,
+        };
+        let mut push = self.mailbox.push(item, bytes);
+        match timeout(wait, poll_fn(|cx| std::pin::Pin::new(&mut push).poll(cx))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(PushError::Closed(item) | PushError::Full(item))) => {
+                Err(self.refuse(item, self.closed_kind()))
+            }
+            Err(_) => match push.into_item() {
+                Some(item) => Err(self.refuse(item, SendErrorKind::Timeout(wait))),
+                // Queued in the very moment the time was over.
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn refuse(&self, item: Outgoing, kind: SendErrorKind) -> SendError {
+        match item {
+            Outgoing::Packet(packet, _) => SendError::new(kind, packet),
+            Outgoing::Encoded(_) => SendError::taken(kind),
+        }
+    }
+
+    fn try_enqueue(&self, item: Outgoing) -> Result<(), SendError> {
+        let item = match pass::offer(self, item) {
+            Offered::Taken => return Ok(()),
+            Offered::Invalid(error, packet) => return Err(SendError::new(error, packet)),
+            Offered::NotHere(item) => item,
+        };
+        let bytes = item.bytes();
+        self.mailbox
+            .try_push(item, bytes)
+            .map_err(|error| match error {
+                PushError::Closed(item) => self.refuse(item, self.closed_kind()),
+                PushError::Full(item) => {
+                    let (_, queued) = self.mailbox.len();
+                    self.refuse(
+                        item,
+                        SendErrorKind::Full {
+                            queued,
+                            max: self.mailbox.bounds().bytes,
+                        },
+                    )
+                }
+            })
+    }
+}
+
+/// A handle of one session: cheap to clone, usable from any task, also after the session has ended.
+#[derive(Clone)]
+pub struct Session {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Session {
+    /// The session's name.
+    pub fn id(&self) -> SessionId {
+        self.shared.id()
+    }
+
+    /// Who is at the other end, over which protocol, since when.
+    pub fn info(&self) -> &ConnectionInfo {
+        &self.shared.info
+    }
+
+    /// The wire version; `None` before the handshake has told.
+    pub fn version(&self) -> Option<WireVersion> {
+        self.shared.version()
+    }
+
+    /// Whether packets can be sent.
+    pub fn is_connected(&self) -> bool {
+        self.shared.version().is_some() && self.shared.reason().is_none()
+    }
+
+    /// Why the session ends or has ended; `None` while it lives.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.shared.reason().cloned()
+    }
+
+    /// Sends a one-way message; resolves when it is queued. Waits for room up to the session's `send_timeout`.
+    ///
+    /// # Errors
+    /// The packet comes back with the reason: closed, no room in time, too large for the peer, refused by middleware,
+    /// not a message (Requests go through [`request`](Self::request)).
+    ///
+    /// # Cancel safety
+    /// Dropping the future while it waits for room takes the packet back.
+    ///
+    /// # Cost
+    /// Inside the session's own handler: an encode into the batch that ends the pass. Elsewhere: a short lock, and one
+    /// wake for all that is sent until the session has looked.
+    pub async fn send(&self, packet: Packet) -> Result<(), SendError> {
+        let (packet, _) = self.shared.prepare(check_type(packet)?)?;
+        self.shared
+            .enqueue(
+                Outgoing::Packet(packet, None),
+                self.shared.runtime.config.send_timeout,
+            )
+            .await
+    }
+
+    /// Sends without waiting.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); a full queue hands the packet back at once.
+    pub fn try_send(&self, packet: Packet) -> Result<(), SendError> {
+        let (packet, _) = self.shared.prepare(check_type(packet)?)?;
+        self.shared.try_enqueue(Outgoing::Packet(packet, None))
+    }
+
+    /// Another name of [`try_send`](Self::try_send).
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send).
+    pub fn send_nowait(&self, packet: Packet) -> Result<(), SendError> {
+        self.try_send(packet)
+    }
+
+    /// Sends and waits until the protocol has taken the bytes: written to the socket (through TLS), acknowledged by the
+    /// peer's QUIC, or in the peer's queue in process.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); and [`SendErrorKind::Unconfirmed`] when the connection was lost first.
+    ///
+    /// # Cancel safety
+    /// Once queued the packet is sent all the same.
+    pub async fn send_confirmed(&self, packet: Packet) -> Result<(), SendError> {
+        let (packet, _) = self.shared.prepare(check_type(packet)?)?;
+        let (confirmation, confirmed) = Confirmation::new();
+        let item = Outgoing::Packet(packet, Some(confirmation));
+        self.shared
+            .enqueue(item, self.shared.runtime.config.send_timeout)
+            .await?;
+        if confirmed.await {
+            Ok(())
+        } else {
+            Err(SendError::taken(SendErrorKind::Unconfirmed))
+        }
+    }
+
+    /// Makes a request and waits for the response up to the session's `request_timeout`.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels the request at the peer (version 2).
+    pub async fn request(&self, packet: impl Into<Packet>) -> Result<Packet, RequestError> {
+        self.request_with(packet.into(), self.shared.runtime.config.request_timeout)
+            .await
+    }
+
+    /// Makes a request and waits for the response up to `deadline`; [`Duration::MAX`] waits as long as the session
+    /// lives.
+    ///
+    /// # Errors
+    /// See [`RequestError`]. When the deadline passes the peer is told to stop (version 2).
+    ///
+    /// # Cancel safety
+    /// As [`request`](Self::request).
+    pub async fn request_with(
+        &self,
+        mut packet: Packet,
+        deadline: Duration,
+    ) -> Result<Packet, RequestError> {
+        if deadline.is_zero() {
+            return Err(RequestError::BadDeadline(deadline));
+        }
+        let shared = &*self.shared;
+        let config = &shared.runtime.config;
+        let start = Instant::now();
+        let at = start.checked_add(deadline);
+        let id = shared.requests().insert(at, config.requests_pending_max)?;
+        let mut pending = Pending {
+            shared,
+            id,
+            sent: false,
+        };
+        packet.packet_type = PacketType::Request;
+        // Before the packet is queued: whoever takes it out looks at the deadlines too.
+        if at.is_some() {
+            shared.deadlines_changed.store(true, Ordering::Release);
+        }
+        let (packet, _) = self.shared.prepare(packet.with_message_id(id))?;
+        shared
+            .enqueue(
+                Outgoing::Packet(packet, None),
+                config.send_timeout.min(deadline),
+            )
+            .await?;
+        pending.sent = true;
+        let result = poll_fn(|cx| shared.requests().poll(id, cx)).await;
+        if result.is_ok() {
+            shared.runtime.stats.round_trip(start.elapsed());
+        }
+        result.map_err(|error| match error {
+            RequestError::Timeout { .. } => RequestError::Timeout { after: deadline },
+            other => other,
+        })
+    }
+
+    /// Ends the session: what is queued is written, then a Goodbye with `code` and `reason`.
+    ///
+    /// Returns at once; [`closed`](Self::closed) resolves when it is over. The first close wins.
+    pub fn close(&self, code: Code, reason: impl Into<String>) {
+        self.shared
+            .mailbox
+            .command(Command::Close(CloseReason::local(code, reason)));
+    }
+
+    /// Tells the peer to start nothing new, and ends the session when what runs is done.
+    pub fn drain(&self, goodbye: Goodbye) {
+        self.shared.mailbox.command(Command::Drain(goodbye));
+    }
+
+    /// Resolves when the session is over and its connection closed.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    pub async fn closed(&self) -> CloseReason {
+        loop {
+            let end = self.shared.end.notified();
+            tokio::pin!(end);
+            // Registered before the look, so that an end in between is not missed.
+            end.as_mut().enable();
+            if self.shared.ended.load(Ordering::Acquire) {
+                return self.close_reason().unwrap_or_else(CloseReason::normal);
+            }
+            end.await;
+        }
+    }
+
+    /// What the session has done so far.
+    pub fn stats(&self) -> SessionStats {
+        let (queued, queued_bytes) = self.shared.mailbox.len();
+        let requests_pending = self.shared.requests().len();
+        SessionStats {
+            requests_pending,
+            queued,
+            queued_bytes,
+            ..self.shared.counters.snapshot()
+        }
+    }
+
+    /// How broadcasts find sessions that can share encoded bytes: `None` where packets must be sent one by one.
+    pub fn shared_framing(&self) -> Option<(Framing, WireVersion)> {
+        let version = self.shared.version()?;
+        let framing = *self.shared.framing.get()?;
+        (self.shared.runtime.middleware.is_empty()
+            && self.shared.runtime.config.compression.is_none())
+        .then_some((framing, version))
+    }
+
+    /// Queues one frame that was encoded with this session's [`shared_framing`](Self::shared_framing).
+    ///
+    /// # Errors
+    /// Closed, full, or larger than the peer takes. There is no packet to give back.
+    pub fn try_send_encoded(&self, frame: Bytes) -> Result<(), SendError> {
+        if self.shared.reason().is_some() {
+            return Err(SendError::taken(self.shared.closed_kind()));
+        }
+        let max = self.shared.peer_max_frame.load(Ordering::Relaxed);
+        if frame.len() > max as usize {
+            return Err(SendError::taken(EncodeError::FrameTooLarge {
+                len: frame.len(),
+                max,
+            }));
+        }
+        self.shared.try_enqueue(Outgoing::Encoded(frame))
+    }
+
+    /// Answers a request of the peer; waits for room like [`send`](Self::send).
+    pub(crate) async fn reply(&self, packet: Packet) -> Result<(), SendError> {
+        let (packet, _) = self.shared.prepare(packet)?;
+        self.shared
+            .enqueue(
+                Outgoing::Packet(packet, None),
+                self.shared.runtime.config.send_timeout,
+            )
+            .await
+    }
+}
+
+fn check_type(packet: Packet) -> Result<Packet, SendError> {
+    match packet.packet_type {
+        PacketType::OneWay | PacketType::Response => Ok(packet),
+        packet_type => Err(SendError::new(
+            EncodeError::NotForApplications { packet_type },
+            packet,
+        )),
+    }
+}
+
+/// A request on its way; dropping it before the answer cancels it.
+struct Pending<'a> {
+    shared: &'a Shared,
+    id: u32,
+    sent: bool,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        let waiting = self.shared.requests().abandon(self.id);
+        if waiting && self.sent {
+            self.shared.mailbox.command(Command::Cancel(self.id));
+        }
+    }
+}
+
+impl From<&Session> for SessionId {
+    fn from(session: &Session) -> Self {
+        session.id()
+    }
+}
+
+impl From<Session> for SessionId {
+    fn from(session: Session) -> Self {
+        session.id()
+    }
+}
+
+impl PartialEq for Session {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+}
+
+impl Eq for Session {}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id())
+            .field("protocol", &self.info().protocol)
+            .field("peer", &self.info().peer)
+            .field("version", &self.version())
+            .field("close_reason", &self.shared.reason())
+            .finish()
+    }
+}
+
+/// Commands in the order they came, for the task.
+pub(crate) type Commands = VecDeque<Command>;

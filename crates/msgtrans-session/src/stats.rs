@@ -1,0 +1,241 @@
+//! What is counted, and snapshots of it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use msgtrans_lockfree::{Counter, Gauge, Histogram};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident => $metric:literal;)*) => {
+        /// Counts of one session. Each has one writer at a time, so that a pass adds without contention.
+        #[derive(Debug, Default)]
+        pub(crate) struct SessionCounters {
+            $(pub(crate) $name: AtomicU64,)*
+        }
+
+        /// Counts of all sessions of a server or client, striped so that threads do not share cache lines.
+        #[derive(Debug, Default)]
+        pub(crate) struct RuntimeCounters {
+            $(pub(crate) $name: Counter,)*
+        }
+
+        /// What one session has done so far.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct SessionStats {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Requests of this side without a response yet.
+            pub requests_pending: usize,
+            /// Packets queued to be written.
+            pub queued: usize,
+            /// Bytes queued to be written.
+            pub queued_bytes: usize,
+        }
+
+        impl SessionCounters {
+            pub(crate) fn snapshot(&self) -> SessionStats {
+                SessionStats { $($name: self.$name.load(Ordering::Relaxed),)* ..SessionStats::default() }
+            }
+        }
+
+        /// What all sessions of a server or client have done so far.
+        #[derive(Clone, Debug, Default)]
+        #[non_exhaustive]
+        pub struct TransportStats {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Sessions open now.
+            pub sessions: i64,
+            /// Sessions opened so far.
+            pub sessions_opened: u64,
+            /// Sessions ended so far.
+            pub sessions_closed: u64,
+            /// Handshakes that failed or were refused.
+            pub handshakes_failed: u64,
+            /// From the read that brought a message to the moment its reply was queued or its handler had returned.
+            pub handling: LatencyStats,
+            /// From a request of this side to its response.
+            pub round_trip: LatencyStats,
+        }
+
+        impl RuntimeCounters {
+            fn snapshot(&self) -> TransportStats {
+                TransportStats { $($name: self.$name.get(),)* ..TransportStats::default() }
+            }
+        }
+
+        /// What one pass has counted, added to session and runtime at its end.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub(crate) struct PassCounts {
+            $(pub(crate) $name: u64,)*
+        }
+
+        impl PassCounts {
+            /// Adds the counts to both levels and forgets them.
+            pub(crate) fn flush(&mut self, session: &SessionCounters, runtime: &RuntimeStats) {
+                $(if self.$name != 0 {
+                    session.$name.fetch_add(self.$name, Ordering::Relaxed);
+                    runtime.counters.$name.add(self.$name);
+                    runtime.meters.$name.increment(self.$name);
+                    self.$name = 0;
+                })*
+            }
+        }
+
+        /// Handles of the `metrics` facade, held so that counting never looks a name up.
+        pub(crate) struct Meters {
+            $($name: metrics::Counter,)*
+            sessions: metrics::Gauge,
+            handling: metrics::Histogram,
+            round_trip: metrics::Histogram,
+        }
+
+        impl Meters {
+            fn new(role: &'static str) -> Self {
+                Self {
+                    $($name: metrics::counter!($metric, "role" => role),)*
+                    sessions: metrics::gauge!("msgtrans_sessions", "role" => role),
+                    handling: metrics::histogram!("msgtrans_handling_seconds", "role" => role),
+                    round_trip: metrics::histogram!("msgtrans_round_trip_seconds", "role" => role),
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Data packets received.
+    packets_in => "msgtrans_packets_in_total";
+    /// Data packets sent.
+    packets_out => "msgtrans_packets_out_total";
+    /// Bytes read from the connection.
+    bytes_in => "msgtrans_bytes_in_total";
+    /// Bytes written to the connection.
+    bytes_out => "msgtrans_bytes_out_total";
+    /// Requests of the peer.
+    requests_in => "msgtrans_requests_in_total";
+    /// Responses that nobody awaited, or no longer.
+    responses_unmatched => "msgtrans_responses_unmatched_total";
+    /// Requests of the peer that it cancelled while they ran.
+    requests_cancelled => "msgtrans_requests_cancelled_total";
+    /// Requests of the peer refused because too many ran already.
+    requests_overloaded => "msgtrans_requests_overloaded_total";
+    /// Errors returned by handlers.
+    handler_errors => "msgtrans_handler_errors_total";
+    /// Packets that a middleware kept from the handler.
+    packets_refused => "msgtrans_packets_refused_total";
+    /// Times that reading paused because the peer was above its rate.
+    rate_limited => "msgtrans_rate_limited_total";
+    /// Messages dropped, oldest first, because nobody takes the events.
+    events_dropped => "msgtrans_events_dropped_total";
+    /// Pings written.
+    pings_out => "msgtrans_pings_out_total";
+}
+
+/// Quantiles of a latency, from a log-linear histogram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LatencyStats {
+    /// How many were measured.
+    pub count: u64,
+    /// The median.
+    pub p50: Duration,
+    /// 99 in 100 are at most this.
+    pub p99: Duration,
+    /// 999 in 1000 are at most this.
+    pub p999: Duration,
+    /// The longest.
+    pub max: Duration,
+}
+
+impl LatencyStats {
+    fn of(histogram: &Histogram) -> Self {
+        let snapshot = histogram.snapshot();
+        let at = |quantile| Duration::from_nanos(snapshot.quantile(quantile));
+        Self {
+            count: snapshot.count(),
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: Duration::from_nanos(snapshot.max()),
+        }
+    }
+}
+
+/// Everything that a server or client counts over all its sessions.
+pub struct RuntimeStats {
+    pub(crate) counters: RuntimeCounters,
+    pub(crate) meters: Meters,
+    sessions: Gauge,
+    sessions_opened: Counter,
+    sessions_closed: Counter,
+    handshakes_failed: Counter,
+    handling: Histogram,
+    round_trip: Histogram,
+}
+
+impl std::fmt::Debug for RuntimeStats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("RuntimeStats")
+            .field(&self.snapshot())
+            .finish()
+    }
+}
+
+impl RuntimeStats {
+    /// Zeroes; `role` labels the metrics: `"server"` or `"client"`.
+    pub fn new(role: &'static str) -> Self {
+        Self {
+            counters: RuntimeCounters::default(),
+            meters: Meters::new(role),
+            sessions: Gauge::new(),
+            sessions_opened: Counter::new(),
+            sessions_closed: Counter::new(),
+            handshakes_failed: Counter::new(),
+            handling: Histogram::new(),
+            round_trip: Histogram::new(),
+        }
+    }
+
+    pub(crate) fn session_opened(&self) {
+        self.sessions.add(1);
+        self.sessions_opened.add(1);
+        self.meters.sessions.increment(1.0);
+    }
+
+    pub(crate) fn session_closed(&self) {
+        self.sessions.add(-1);
+        self.sessions_closed.add(1);
+        self.meters.sessions.decrement(1.0);
+    }
+
+    /// A handshake failed or was refused.
+    pub fn handshake_failed(&self) {
+        self.handshakes_failed.add(1);
+    }
+
+    pub(crate) fn handled(&self, time: Duration, count: u64) {
+        self.handling.record_n(nanos(time), count);
+        self.meters.handling.record(time.as_secs_f64());
+    }
+
+    pub(crate) fn round_trip(&self, time: Duration) {
+        self.round_trip.record(nanos(time));
+        self.meters.round_trip.record(time.as_secs_f64());
+    }
+
+    /// The sums and quantiles now.
+    pub fn snapshot(&self) -> TransportStats {
+        TransportStats {
+            sessions: self.sessions.get(),
+            sessions_opened: self.sessions_opened.get(),
+            sessions_closed: self.sessions_closed.get(),
+            handshakes_failed: self.handshakes_failed.get(),
+            handling: LatencyStats::of(&self.handling),
+            round_trip: LatencyStats::of(&self.round_trip),
+            ..self.counters.snapshot()
+        }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

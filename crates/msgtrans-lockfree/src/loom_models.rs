@@ -355,6 +355,24 @@ fn map_replace_and_remove_of_one_key_agree() {
 }
 
 #[test]
+fn map_clear_beside_a_replacement_removes_one_of_the_two() {
+    model(3, || {
+        let map = map_of(&[(1, 10), (2, 20)]);
+        let writer = {
+            let map = map.clone();
+            thread::spawn(move || map.insert(1, 11))
+        };
+        map.clear();
+        let old = writer.join().unwrap();
+        // Replaced first and cleared then, or cleared first and inserted then; or replaced after the
+        // walk has met it, which found the replacement.
+        let expected: &[(u64, u64)] = if old.is_none() { &[(1, 11)] } else { &[] };
+        assert_eq!(entries(&map), expected);
+        assert_eq!(map.len(), expected.len());
+    });
+}
+
+#[test]
 fn map_grows_under_two_writers_and_loses_nothing() {
     model(2, || {
         // The first insert doubles the buckets; slots are then put in by both.

@@ -19,31 +19,24 @@ const BLOCK: usize = 32;
 #[inline]
 pub fn apply_mask(data: &mut [u8], key: [u8; 4], phase: usize) {
     // Rotating the key once moves the phase out of the loop.
-    let key = u32::from_ne_bytes(key_at(key, phase));
+    let key = u32::from_le_bytes(key).rotate_right(8 * (phase as u32 & 3));
     let word = (u64::from(key) << 32) | u64::from(key);
 
     let (blocks, rest) = data.as_chunks_mut::<BLOCK>();
     for block in blocks {
         // Whole words instead of bytes: LLVM turns the four XORs into vector ones.
         for lane in block.as_chunks_mut::<8>().0 {
-            *lane = (u64::from_ne_bytes(*lane) ^ word).to_ne_bytes();
+            *lane = (u64::from_le_bytes(*lane) ^ word).to_le_bytes();
         }
     }
     let (words, rest) = rest.as_chunks_mut::<8>();
     for lane in words {
-        *lane = (u64::from_ne_bytes(*lane) ^ word).to_ne_bytes();
+        *lane = (u64::from_le_bytes(*lane) ^ word).to_le_bytes();
     }
     // BLOCK and 8 are multiples of four, so the tail begins at the first byte of the key again.
-    for (byte, key) in rest.iter_mut().zip(word.to_ne_bytes()) {
+    for (byte, key) in rest.iter_mut().zip(word.to_le_bytes()) {
         *byte ^= key;
     }
-}
-
-/// The key as it looks from byte `phase` on.
-#[inline]
-fn key_at(mut key: [u8; 4], phase: usize) -> [u8; 4] {
-    key.rotate_left(phase & 3);
-    key
 }
 
 /// A masking key for the next frame of a client.

@@ -335,6 +335,41 @@ impl MessageReader {
         message
     }
 
+    /// The payload of a binary message, unmasked, if one lies whole at the very beginning of `input` and
+    /// nothing else is under way. `None` where [`step`](Self::step) has to look: nothing was touched.
+    ///
+    /// Cost: the least there is, a handful of comparisons and the mask; `step` finds the same message in
+    /// half as much time again.
+    #[inline]
+    pub fn whole_message(&self, input: &mut [u8]) -> Option<Range<usize>> {
+        if self.closed || self.header_len > 0 || self.frame.is_some() || self.message.is_some() {
+            return None;
+        }
+        let (&[first, second], rest) = input.split_first_chunk()?;
+        let mask_bit = if self.role == Role::Server { 0x80 } else { 0 };
+        if first != 0x80 | OpCode::Binary as u8 || second & 0x80 != mask_bit {
+            return None;
+        }
+        let (len, start) = match second & 0x7f {
+            127 => return None,
+            126 => (usize::from(u16::from_be_bytes(*rest.first_chunk()?)), 4),
+            len => (usize::from(len), 2),
+        };
+        if start == 4 && len < 126 {
+            return None;
+        }
+        let start = start + if mask_bit != 0 { 4 } else { 0 };
+        let payload = start..start + len;
+        let bytes = input
+            .get_mut(..payload.end)
+            .filter(|_| len <= self.limits.message_bytes_max)?;
+        if mask_bit != 0 {
+            let (header, payload) = bytes.split_at_mut(start);
+            apply_mask(payload, *header.last_chunk()?, 0);
+        }
+        Some(payload)
+    }
+
     /// Takes bytes in until a message or control frame is complete. Call it again with the rest of
     /// the buffer until it says [`Step::NeedMore`].
     ///

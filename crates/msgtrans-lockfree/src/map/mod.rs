@@ -237,18 +237,17 @@ where
             .is_some()
     }
 
-    /// Removes every entry that is there throughout the call. Buckets are kept.
-    pub fn clear(&self)
-    where
-        K: Clone,
-    {
+    /// Removes every entry that is there throughout the call and that `keep` does not want. `keep`
+    /// may be asked again about an entry when others write next to it.
+    pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
         for shard in &self.shards {
-            let mut keys = Vec::new();
-            shard.for_each(&reclaim::pin(), |key, _| keys.push(key.clone()));
-            for key in keys {
-                self.remove_with(&key, |_| ());
-            }
+            shard.retain(&reclaim::pin(), &mut keep);
         }
+    }
+
+    /// Removes every entry that is there throughout the call. Buckets are kept.
+    pub fn clear(&self) {
+        self.retain(|_, _| false);
     }
 }
 

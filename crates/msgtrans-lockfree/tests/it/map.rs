@@ -31,6 +31,7 @@ enum Step {
     InsertIfAbsent(u8, u32),
     Remove(u8),
     RemoveIfEven(u8),
+    RetainAbove(u32),
     Get(u8),
     Clear,
 }
@@ -41,6 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (any::<u8>(), any::<u32>()).prop_map(|(key, value)| Step::InsertIfAbsent(key, value)),
         6 => any::<u8>().prop_map(Step::Remove),
         3 => any::<u8>().prop_map(Step::RemoveIfEven),
+        1 => any::<u32>().prop_map(Step::RetainAbove),
         6 => any::<u8>().prop_map(Step::Get),
         1 => Just(Step::Clear),
     ]
@@ -72,6 +74,10 @@ where
                 if expected {
                     twin.remove(&key);
                 }
+            }
+            Step::RetainAbove(bound) => {
+                map.retain(|_, value| *value > bound);
+                twin.retain(|_, value| *value > bound);
             }
             Step::Get(key) => {
                 assert_eq!(map.get(&key), twin.get(&key).copied());
@@ -189,6 +195,38 @@ fn stable_entries_are_seen_once_while_others_come_and_go() {
     for writer in writers {
         writer.join().expect("writer");
     }
+}
+
+#[test]
+fn retaining_beside_writers_removes_and_keeps_the_right_ones() {
+    let map = Arc::new(LockFreeHashMap::new());
+    let count = scaled(5_000, 60) as u64;
+    for key in 0..count {
+        map.insert(key, key);
+    }
+    let writers: Vec<_> = (0..2u64)
+        .map(|writer| {
+            let map = map.clone();
+            thread::spawn(move || {
+                for round in 0..2 * count {
+                    let key = count + writer * count + round % count;
+                    if round < count {
+                        map.insert(key, key);
+                    } else {
+                        assert_eq!(map.remove(&key), Some(key));
+                    }
+                }
+            })
+        })
+        .collect();
+    map.retain(|key, _| *key >= count || key % 2 == 0);
+    for writer in writers {
+        writer.join().expect("writer");
+    }
+    for key in 0..count {
+        assert_eq!(map.contains_key(&key), key % 2 == 0, "{key}");
+    }
+    assert_eq!(map.len() as u64, count.div_ceil(2));
 }
 
 #[test]

@@ -139,7 +139,7 @@ pub fn accept(runtime: Arc<SessionRuntime>, accepted: Accepted) -> SessionTask {
     let config = &runtime.config;
     let silence =
         may_listen_first(wire, connection.as_ref()).then(|| now + config.listen_first_after);
-    let deadline = now + config.handshake_timeout;
+    let deadline = since + config.handshake_timeout;
     let opening = Opening {
         role: Role::Server,
         deadline,

@@ -134,9 +134,7 @@ impl SessionActor {
         let hello = Hello::from_packet(packet)?;
         let terms = Terms::of_hello(&hello);
         self.phase = Phase::Opening(Box::new(crate::opening::Opening {
-            role: Role::Server {
-                wire: self.runtime().config.wire,
-            },
+            role: Role::Server,
             deadline: self.now + self.runtime().config.handshake_timeout,
             silence: None,
             decision: None,

@@ -364,11 +364,14 @@ fn map_clear_beside_a_replacement_removes_one_of_the_two() {
         };
         map.clear();
         let old = writer.join().unwrap();
-        // Replaced first and cleared then, or cleared first and inserted then; or replaced after the
-        // walk has met it, which found the replacement.
-        let expected: &[(u64, u64)] = if old.is_none() { &[(1, 11)] } else { &[] };
-        assert_eq!(entries(&map), expected);
-        assert_eq!(map.len(), expected.len());
+        let left = entries(&map);
+        // A replacement is met in place of what it replaced. What was inserted after the clear had
+        // passed may stay, or be met by a second look.
+        assert!(
+            left.is_empty() || (old.is_none() && left == [(1, 11)]),
+            "{old:?}, {left:?}"
+        );
+        assert_eq!(map.len(), left.len());
     });
 }
 

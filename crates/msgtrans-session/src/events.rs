@@ -189,11 +189,12 @@ impl EventSink {
         if taken && !matches!(event, TransportEvent::Error { .. }) && queue.len().0 < LIFECYCLE_MAX
         {
             queue.push_unbounded(event, bytes);
-        } else if let Err(PushError::Full(event)) = queue.try_push(event, bytes) {
-            if !taken && queue.drop_oldest(|_| true, TransportEvent::bytes).is_some() {
-                // A second race for the place is lost like the first: nobody is reading.
-                let _ = queue.try_push(event, bytes);
-            }
+        } else if let Err(PushError::Full(event)) = queue.try_push(event, bytes)
+            && !taken
+            && queue.drop_oldest(|_| true, TransportEvent::bytes).is_some()
+        {
+            // A second race for the place is lost like the first: nobody is reading.
+            let _ = queue.try_push(event, bytes);
         }
     }
 

@@ -6,6 +6,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod actor;
+mod closures;
 mod compress;
 mod config;
 mod events;
@@ -21,6 +22,7 @@ mod session;
 mod stats;
 
 pub use actor::{Accepted, SessionActor, SessionTask, accept, connect};
+pub use closures::{MessageFn, RequestFn};
 pub use compress::CompressionConfig;
 pub use config::SessionConfig;
 pub use events::{EventSink, EventStream, Responder, TransportEvent};

@@ -110,10 +110,10 @@ async fn answer<H: Handler>(handler: &H, session: &Session, request: Packet) {
             failure
         }
     };
-    if let Some(answer) = answer {
-        if let Err(error) = session.reply(answer).await {
-            session.reply_failed(error);
-        }
+    if let Some(answer) = answer
+        && let Err(error) = session.reply(answer).await
+    {
+        session.reply_failed(error);
     }
 }
 

@@ -220,10 +220,8 @@ impl Shared {
         // The common case is told apart from lengths alone.
         let small = packet.payload.len() + packet.ext_header.len() + HEADER_LEN <= 65_536
             && packet.meta.is_none();
-        if !small {
-            if let Err(error) = self.check_size(&packet, version) {
-                return Err(SendError::new(error, packet));
-            }
+        if !small && let Err(error) = self.check_size(&packet, version) {
+            return Err(SendError::new(error, packet));
         }
         if packet.compression != Compression::None || self.runtime.config.compression.is_some() {
             packet = self.compress(packet, version)?;

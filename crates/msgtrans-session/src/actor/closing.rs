@@ -37,10 +37,10 @@ impl SessionActor {
         ) {
             return;
         }
-        if let Phase::Opening(_) = self.phase {
-            if self.wire.is_none() {
-                return self.drop_connection(reason);
-            }
+        if let Phase::Opening(_) = self.phase
+            && self.wire.is_none()
+        {
+            return self.drop_connection(reason);
         }
         let ended_by_peer = reason.initiator != Initiator::Local;
         let reason = self.stop(reason);

@@ -18,10 +18,10 @@ use crate::pass::{self, BATCH_BYTES, Scratch};
 impl SessionActor {
     pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Lane {
         let mut scratch = Scratch::take();
-        if let Some(work) = &mut self.work {
-            if !work.unsorted.is_empty() {
-                std::mem::swap(&mut work.unsorted, &mut scratch.batch);
-            }
+        if let Some(work) = &mut self.work
+            && !work.unsorted.is_empty()
+        {
+            std::mem::swap(&mut work.unsorted, &mut scratch.batch);
         }
         let mut lane = Lane::Idle;
         if scratch.batch.is_empty() && self.may_read() {
@@ -105,11 +105,11 @@ impl SessionActor {
             }
             handled += u64::from(limited);
             let kind = limited.then_some(front.packet_type);
-            if let (Some(before), Some(now)) = (last, kind) {
-                if before != now {
-                    // Messages and requests have lanes of their own: what came first starts first.
-                    self.poll_lanes(cx);
-                }
+            if let (Some(before), Some(now)) = (last, kind)
+                && before != now
+            {
+                // Messages and requests have lanes of their own: what came first starts first.
+                self.poll_lanes(cx);
             }
             last = kind.or(last);
             if let Some(packet) = scratch.batch.pop() {
@@ -127,10 +127,10 @@ impl SessionActor {
             .is_some_and(|packet| packet.packet_type == PacketType::Hello);
         match version {
             Some(WireVersion::V2) if is_hello => {
-                if let Some(packet) = scratch.batch.pop() {
-                    if let Err(error) = self.late_hello(&packet) {
-                        self.lost(error.into());
-                    }
+                if let Some(packet) = scratch.batch.pop()
+                    && let Err(error) = self.late_hello(&packet)
+                {
+                    self.lost(error.into());
                 }
             }
             Some(WireVersion::V1) => self.settle(WireVersion::V1),

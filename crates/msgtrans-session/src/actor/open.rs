@@ -368,10 +368,9 @@ impl SessionActor {
     pub(super) fn opening_timed_out(&mut self) {
         let after = self.runtime().config.handshake_timeout;
         let endpoint = self.endpoint();
-        let silent = self.connection.progress().read == 0;
         self.tell_opener(Err(OpenError {
             error: ConnectError::Timeout { endpoint, after },
-            silent: silent && false,
+            silent: false,
         }));
         let told = self.settled;
         self.opening_failed(Code::TIMEOUT, "the handshake did not end in time", told);

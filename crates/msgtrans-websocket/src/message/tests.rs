@@ -115,6 +115,32 @@ fn a_whole_binary_frame_is_handed_out_where_it_lies() {
 }
 
 #[test]
+fn the_short_way_is_closed_while_a_message_is_under_way() {
+    let mut whole = from_client(OpCode::Binary, true, b"whole");
+    let mut reader = reader_of(Role::Client, LIMITS);
+    assert_eq!(reader.whole_message(&mut whole.clone()), Some(6..11));
+    for (bytes, under_way) in [
+        (
+            from_client(OpCode::Binary, true, b"a frame cut off").split_to(9),
+            "a frame",
+        ),
+        (
+            from_client(OpCode::Binary, true, b"a header cut off").split_to(1),
+            "a header",
+        ),
+        (
+            from_client(OpCode::Binary, false, b"a fragment"),
+            "a fragmented message",
+        ),
+        (from_client(OpCode::Close, true, b""), "the end"),
+    ] {
+        reader = reader_of(Role::Client, LIMITS);
+        read_chunks(&mut reader, [&bytes[..]]);
+        assert_eq!(reader.whole_message(&mut whole), None, "after {under_way}");
+    }
+}
+
+#[test]
 fn control_frames_between_fragments_come_out_first() {
     let (events, error) = read(&[
         from_client(OpCode::Binary, false, b"one "),
@@ -416,7 +442,8 @@ fn sent() -> impl Strategy<Value = Sent> {
     let control = (any::<bool>(), prop::collection::vec(any::<u8>(), 0..=125));
     let binary = prop_oneof![
         4 => prop::collection::vec(any::<u8>(), 0..200),
-        1 => prop::collection::vec(any::<u8>(), 65_500..65_600),
+        // A byte at a time would take the test's whole time to make up.
+        1 => (65_500usize..65_600, any::<u8>()).prop_map(|(len, byte)| vec![byte; len]),
     ];
     let fragment = (prop::collection::vec(control, 0..2), binary)
         .prop_map(|(before, payload)| Fragment { before, payload });
@@ -508,6 +535,35 @@ proptest! {
         prop_assert!(events == expected, "events differ");
         prop_assert!(!reader.is_partial());
         prop_assert_eq!(reader.body.capacity() + reader.control.capacity(), 0);
+    }
+
+    #[test]
+    fn the_short_way_finds_what_a_step_finds_and_touches_nothing_else(
+        message in sent(),
+        client in any::<bool>(),
+        cut in any::<prop::sample::Index>(),
+        damage in prop::option::of((0usize..10, any::<u8>())),
+    ) {
+        let sender = if client { Role::Client } else { Role::Server };
+        let (mut bytes, _) = encode(sender, &[message]);
+        bytes.truncate(cut.index(bytes.len()) + 1);
+        if let Some((index, value)) = damage
+            && let Some(byte) = bytes.get_mut(index)
+        {
+            *byte ^= value;
+        }
+        let mut short = bytes.clone();
+        let found = reader_of(sender, LIMITS).whole_message(&mut short);
+        match found {
+            None => prop_assert!(short == bytes, "touched"),
+            Some(range) => {
+                let step = reader_of(sender, LIMITS).step(&mut bytes);
+                let Ok(Step::InPlace { kind: MessageKind::Binary, payload }) = step else {
+                    panic!("{step:?}");
+                };
+                prop_assert!(payload == range && bytes == short);
+            }
+        }
     }
 
     #[test]

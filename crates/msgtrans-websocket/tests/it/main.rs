@@ -302,6 +302,10 @@ async fn our_connector_talks_to_a_tungstenite_server() {
     let address = listener.local_addr().expect("bound").to_string();
     let peer = tokio::task::spawn_blocking(move || {
         let (stream, _) = listener.accept().expect("a client");
+        #[expect(
+            clippy::result_large_err,
+            reason = "the callback's type is tungstenite's"
+        )]
         let choose = |request: &Request, mut response: Response| {
             let offered = request
                 .headers()

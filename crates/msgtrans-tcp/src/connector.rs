@@ -5,8 +5,17 @@ use msgtrans_transport::socket::dial;
 use msgtrans_transport::{
     BoxFuture, Connection, Connector, DialContext, ProtocolConfig, StreamConnection,
 };
+use tokio::net::TcpStream;
 
 use crate::{SCHEME, TcpClientConfig};
+
+impl TcpClientConfig {
+    /// A connected socket with its options set.
+    pub(crate) async fn dial_socket(&self) -> Result<TcpStream, ConnectError> {
+        self.validate()?;
+        dial(&self.address()?, &self.options).await
+    }
+}
 
 impl Connector for TcpClientConfig {
     fn connect<'a>(
@@ -14,8 +23,7 @@ impl Connector for TcpClientConfig {
         context: &'a DialContext,
     ) -> BoxFuture<'a, Result<Box<dyn Connection>, ConnectError>> {
         Box::pin(async move {
-            self.validate()?;
-            let stream = dial(&self.address()?, &self.options).await?;
+            let stream = self.dial_socket().await?;
             let peer = stream.peer_addr().map_err(|source| ConnectError::Io {
                 endpoint: self.endpoint().to_string(),
                 source,

@@ -1,6 +1,7 @@
 //! Listening: a bound socket that yields connections with the configured options.
 
 use std::io;
+use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 
 use msgtrans_core::{BindError, ConnectionInfo, Limits, PeerAddress, WireVersions};
@@ -9,7 +10,7 @@ use msgtrans_transport::{
     AcceptError, BoxFuture, Endpoint, Incoming, ListenContext, Listener, ProtocolConfig,
     ServerProtocol, StreamConnection,
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{SCHEME, TcpServerConfig};
 
@@ -29,14 +30,13 @@ impl ServerProtocol for TcpServerConfig {
             let listener = listen(&address, &self.options).await?;
             let local = listener.local_addr().map_err(fail)?;
             tracing::debug!(%local, "listening");
-            let listener: Box<dyn Listener> = Box::new(SocketListener {
+            Ok(Box::new(SocketListener {
                 listener,
                 local: Endpoint::new(SCHEME, local.ip().to_string(), Some(local.port())),
                 options: self.options.clone(),
                 accept: self.wire.unwrap_or(context.wire),
                 limits: context.limits,
-            });
-            Ok(listener)
+            }) as Box<dyn Listener>)
         })
     }
 
@@ -53,12 +53,21 @@ struct SocketListener {
     limits: Limits,
 }
 
+/// The next socket of `listener`, with its options set.
+pub(crate) fn poll_socket(
+    listener: &TcpListener,
+    options: &TcpOptions,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(TcpStream, SocketAddr), AcceptError>> {
+    let (stream, address) = ready!(listener.poll_accept(cx)).map_err(AcceptError::from_io)?;
+    // A socket that takes no options is one whose peer is gone already.
+    options.apply(&stream).map_err(AcceptError::Peer)?;
+    Poll::Ready(Ok((stream, address)))
+}
+
 impl Listener for SocketListener {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, AcceptError>> {
-        let (stream, address) =
-            ready!(self.listener.poll_accept(cx)).map_err(AcceptError::from_io)?;
-        // A socket that takes no options is one whose peer is gone already.
-        self.options.apply(&stream).map_err(AcceptError::Peer)?;
+        let (stream, address) = ready!(poll_socket(&self.listener, &self.options, cx))?;
         let info = ConnectionInfo::new(SCHEME, PeerAddress::Socket(address));
         let connection = StreamConnection::new(stream, info, self.accept, self.limits, false);
         Poll::Ready(Ok(Incoming::Connection(Box::new(connection))))
@@ -68,3 +77,6 @@ impl Listener for SocketListener {
         self.local.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

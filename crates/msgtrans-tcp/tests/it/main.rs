@@ -1,0 +1,4 @@
+//! TCP against the conformance suite, and its own options.
+
+mod conformance;
+mod options;

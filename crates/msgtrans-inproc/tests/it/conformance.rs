@@ -1,0 +1,39 @@
+//! The conformance suite of the seam.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use msgtrans_inproc::{InprocClientConfig, InprocServerConfig};
+use msgtrans_testkit::{Capabilities, conformance};
+use msgtrans_transport::{Connector, Endpoint, ServerProtocol};
+
+/// A name that no other test uses.
+pub(crate) fn fresh_name() -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn server() -> Box<dyn ServerProtocol> {
+    Box::new(InprocServerConfig::new(fresh_name()))
+}
+
+fn connector(endpoint: &Endpoint) -> Box<dyn Connector> {
+    Box::new(
+        InprocClientConfig::from_endpoint(endpoint).expect("a listener's endpoint can be dialled"),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inproc_conforms_to_the_seam() {
+    let report = conformance::seam(Capabilities::packets(), server, connector)
+        .run()
+        .await;
+    assert!(report.passed(), "\n{report}");
+}
+
+#[tokio::test]
+async fn inproc_conforms_on_one_thread() {
+    let report = conformance::seam(Capabilities::packets(), server, connector)
+        .run()
+        .await;
+    assert!(report.passed(), "\n{report}");
+}

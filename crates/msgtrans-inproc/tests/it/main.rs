@@ -1,0 +1,5 @@
+//! In-process connections against the conformance suite, and what is their own.
+
+mod conformance;
+mod names;
+mod queue;

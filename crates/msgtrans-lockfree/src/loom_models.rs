@@ -186,6 +186,29 @@ fn write_token_admits_one_and_leaves_nothing_behind() {
     });
 }
 
+#[test]
+fn write_token_holder_sees_what_a_loser_wrote_before_its_note() {
+    model(3, || {
+        let shared = Arc::new((WriteToken::new(), AtomicUsize::new(0)));
+        // Relaxed and not read-modify-write: only the token orders it.
+        let look = |shared: &(WriteToken, AtomicUsize)| {
+            let mut seen = 0;
+            shared.0.run(|| seen = shared.1.load(Relaxed));
+            seen
+        };
+        let other = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                shared.1.store(1, Relaxed);
+                look(&shared)
+            })
+        };
+        let own = look(&shared);
+        let other = other.join().unwrap();
+        assert!(own == 1 || other == 1, "nobody saw the work");
+    });
+}
+
 // LockFreeQueue
 
 #[test]
@@ -408,6 +431,45 @@ fn map_reader_finds_a_stable_key_while_its_bucket_is_split() {
         assert_eq!(map.get(&7), None);
         writer.join().unwrap();
         assert_eq!(entries(&map), [(6, 60)]);
+    });
+}
+
+#[test]
+fn map_nothing_is_inserted_behind_a_slot_that_is_not_in_the_list() {
+    model(2, || {
+        // The insert of 5 doubles the buckets and puts in the slot of 4 to 7. Where that has to be
+        // tried again because of 3, what was put behind the slot too early would be lost.
+        let map = map_of(&[]);
+        let other = {
+            let map = map.clone();
+            thread::spawn(move || map.insert(5, 50))
+        };
+        map.insert(4, 40);
+        map.insert(3, 30);
+        other.join().unwrap();
+        assert_eq!(entries(&map), [(3, 30), (4, 40), (5, 50)]);
+        for key in 3..6 {
+            assert_eq!(map.get(&key), Some(key * 10));
+        }
+    });
+}
+
+#[test]
+fn map_walk_from_further_ahead_passes_a_slot_that_is_being_put_in() {
+    model(3, || {
+        // The fourth insert doubles the buckets again; the slot of 10 and 11 is left for later.
+        let map = map_of(&[(1, 1), (5, 5), (11, 11), (15, 15)]);
+        let writer = {
+            let map = map.clone();
+            thread::spawn(move || map.insert(10, 10))
+        };
+        assert_eq!(map.get(&11), Some(11));
+        assert_eq!(map.insert(11, 12), Some(11));
+        writer.join().unwrap();
+        assert_eq!(
+            entries(&map),
+            [(1, 1), (5, 5), (10, 10), (11, 12), (15, 15)]
+        );
     });
 }
 

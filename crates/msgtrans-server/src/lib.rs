@@ -1,1 +1,18 @@
-//! Many sessions: listeners, admission, broadcast, drain.
+//! Many sessions behind one handler: listeners, admission, broadcast, drain.
+//!
+//! [`TransportServer`] listens on any number of protocols at once and runs the same code behind all of them. It knows
+//! no protocol: configurations come through [`Schemes`](msgtrans_transport::Schemes) and typed configs.
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod accept;
+mod admission;
+mod broadcast;
+mod builder;
+mod server;
+mod shutdown;
+
+pub use broadcast::BroadcastReport;
+pub use builder::TransportServerBuilder;
+pub use server::{ListenerStats, Registered, TransportServer};
+pub use shutdown::ShutdownReport;

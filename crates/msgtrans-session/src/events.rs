@@ -241,6 +241,24 @@ pub struct EventStream {
 }
 
 impl EventStream {
+    /// A stream with one error in it: what somebody gets who takes the events a second time.
+    pub fn failed(error: TransportError) -> Self {
+        let sink = EventSink::new(Bounds {
+            items: 1,
+            bytes: 1024,
+        });
+        sink.shared.taken.store(true, Ordering::Release);
+        sink.finish();
+        let ready = VecDeque::from([TransportEvent::Error {
+            session_id: None,
+            error,
+        }]);
+        Self {
+            shared: sink.shared,
+            ready,
+        }
+    }
+
     /// The next event; `None` when the server or client is gone and everything has been read.
     ///
     /// # Cancel safety

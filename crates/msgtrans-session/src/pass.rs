@@ -95,7 +95,7 @@ impl Pass {
     }
 
     /// Appends a packet; the wire must be known.
-    pub(crate) fn push(&mut self, packet: Packet) -> Result<(), (EncodeError, Packet)> {
+    pub(crate) fn push(&mut self, packet: Packet) -> Result<(), Box<(EncodeError, Packet)>> {
         let is_data = packet.packet_type.is_data();
         match &mut self.out {
             Some(out) => out.push(packet)?,
@@ -141,7 +141,7 @@ pub(crate) enum Offered {
     Taken,
     /// This thread is not in that session's pass, or the pass is full.
     NotHere(Outgoing),
-    Invalid(EncodeError, Packet),
+    Invalid(Box<(EncodeError, Packet)>),
 }
 
 /// Puts `item` into the batch of `shared`'s pass, if this thread is in it and there is room.
@@ -166,7 +166,7 @@ pub(crate) fn offer(shared: &Shared, item: Outgoing) -> Offered {
                     }
                     Offered::Taken
                 }
-                Err((error, packet)) => Offered::Invalid(error, packet),
+                Err(invalid) => Offered::Invalid(invalid),
             },
             Outgoing::Encoded(bytes) => {
                 if let Some(out) = &mut pass.out {

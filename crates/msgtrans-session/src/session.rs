@@ -185,8 +185,8 @@ impl Shared {
                     }
                 }
                 // Checked before it was queued; the confirmation's drop tells who waits.
-                Err((error, packet)) => {
-                    tracing::warn!(%error, ?packet, "a queued packet could not be encoded")
+                Err(invalid) => {
+                    tracing::warn!(error = %invalid.0, packet = ?invalid.1, "a queued packet could not be encoded");
                 }
             },
             Outgoing::Encoded(bytes) => {
@@ -274,7 +274,7 @@ impl Shared {
     async fn enqueue(&self, item: Outgoing, wait: Duration) -> Result<(), SendError> {
         let item = match pass::offer(self, item) {
             Offered::Taken => return Ok(()),
-            Offered::Invalid(error, packet) => return Err(SendError::new(error, packet)),
+            Offered::Invalid(invalid) => return Err(SendError::new(invalid.0, invalid.1)),
             Offered::NotHere(item) => item,
         };
         let bytes = item.bytes();
@@ -307,7 +307,7 @@ impl Shared {
     fn try_enqueue(&self, item: Outgoing) -> Result<(), SendError> {
         let item = match pass::offer(self, item) {
             Offered::Taken => return Ok(()),
-            Offered::Invalid(error, packet) => return Err(SendError::new(error, packet)),
+            Offered::Invalid(invalid) => return Err(SendError::new(invalid.0, invalid.1)),
             Offered::NotHere(item) => item,
         };
         let bytes = item.bytes();

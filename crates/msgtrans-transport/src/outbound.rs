@@ -95,17 +95,13 @@ impl OutboundBatch {
     /// Adds a packet; it is encoded at once.
     ///
     /// # Errors
-    /// The packet cannot be put on this wire; nothing was added.
+    /// The packet cannot be put on this wire and comes back; nothing was added.
     #[inline]
-    #[expect(
-        clippy::result_large_err,
-        reason = "the packet goes back by value: callers keep it or drop it at once"
-    )]
-    pub fn push(&mut self, packet: Packet) -> Result<(), (EncodeError, Packet)> {
+    pub fn push(&mut self, packet: Packet) -> Result<(), Box<(EncodeError, Packet)>> {
         match self.framing {
             Framing::Encode(encode) => match encode(&packet, self.version, &mut self.out) {
                 Ok(()) => Ok(()),
-                Err(error) => Err((error, packet)),
+                Err(error) => Err(Box::new((error, packet))),
             },
             // What an encoder would refuse is refused here too, so that a protocol without one behaves like the rest.
             Framing::Packets => match encoded_len(&packet, self.version) {
@@ -114,7 +110,7 @@ impl OutboundBatch {
                     self.packets.push_back(packet);
                     Ok(())
                 }
-                Err(error) => Err((error, packet)),
+                Err(error) => Err(Box::new((error, packet))),
             },
         }
     }

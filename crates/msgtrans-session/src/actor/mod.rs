@@ -242,7 +242,8 @@ impl SessionActor {
             if let (None, Some((framing, version))) = (&pass.out, wire) {
                 pass.out = Some(OutboundBatch::new(framing, version));
             }
-            if let Err((error, packet)) = pass.push(packet) {
+            if let Err(invalid) = pass.push(packet) {
+                let (error, packet) = *invalid;
                 tracing::error!(%error, ?packet, "a frame of the session's own could not be encoded");
             }
         });

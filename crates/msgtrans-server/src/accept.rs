@@ -1,0 +1,137 @@
+//! The accept loop of one listener: admission, concurrent bounded handshakes, backing off when out of descriptors.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use msgtrans_core::{TransportError, WireVersions};
+use msgtrans_session::{Accepted, SessionRuntime, TransportEvent, accept};
+use msgtrans_transport::{AcceptError, Connection, Handshake, Incoming, Listener};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::admission::Place;
+use crate::server::Inner;
+
+/// The first and the longest pause of a listener that is out of descriptors or memory.
+const BACKOFF_MIN: Duration = Duration::from_millis(10);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Accepts until the listener fails; the server drops the future to stop.
+pub(crate) async fn run(
+    inner: Arc<Inner>,
+    runtime: Arc<SessionRuntime>,
+    mut listener: Box<dyn Listener>,
+    wire: WireVersions,
+) {
+    let endpoint = listener.local_endpoint();
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        // A place among the handshakes first: what cannot be served yet waits in the kernel's backlog.
+        let Ok(handshake_permit) = inner.handshakes.clone().acquire_owned().await else {
+            return;
+        };
+        match poll_fn(|cx| listener.poll_accept(cx)).await {
+            Ok(incoming) => {
+                backoff = BACKOFF_MIN;
+                let since = Instant::now();
+                inner.listener_counters.accepted.add(1);
+                let place = match inner.addresses.enter(incoming.peer()) {
+                    Ok(place) => place,
+                    Err(max) => {
+                        inner.listener_counters.refused_address.add(1);
+                        tracing::debug!(peer = %incoming.peer(), max, "too many connections of one address");
+                        continue;
+                    }
+                };
+                match incoming {
+                    Incoming::Connection(connection) => {
+                        inner.start(&runtime, connection, wire, since, place);
+                    }
+                    Incoming::Handshake { peer, handshake } => {
+                        let task = shake_hands(
+                            inner.clone(),
+                            runtime.clone(),
+                            handshake,
+                            wire,
+                            since,
+                            place,
+                        );
+                        let task = async move {
+                            task.await;
+                            drop(handshake_permit);
+                        };
+                        inner.tasks.spawn_supervised(task, move |panicked| {
+                            tracing::error!(%peer, %panicked, "a handshake panicked");
+                        });
+                    }
+                }
+            }
+            Err(AcceptError::Peer(error)) => {
+                inner.listener_counters.lost.add(1);
+                tracing::debug!(%endpoint, %error, "a peer was lost before it was accepted");
+            }
+            Err(AcceptError::Exhausted(error)) => {
+                inner.listener_counters.exhausted.add(1);
+                tracing::warn!(%endpoint, %error, ?backoff, "accepting pauses");
+                sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+            }
+            Err(AcceptError::Fatal(error)) => {
+                tracing::error!(%endpoint, %error, "the listener has failed");
+                let error = TransportError::Io(error);
+                runtime.events.tell(TransportEvent::Error {
+                    session_id: None,
+                    error,
+                });
+                return;
+            }
+            Err(error) => tracing::warn!(%endpoint, %error, "accept failed"),
+        }
+    }
+}
+
+async fn shake_hands(
+    inner: Arc<Inner>,
+    runtime: Arc<SessionRuntime>,
+    handshake: Handshake,
+    wire: WireVersions,
+    since: Instant,
+    place: Option<Place>,
+) {
+    match timeout_at(since + runtime.config.handshake_timeout, handshake).await {
+        Ok(Ok(connection)) => inner.start(&runtime, connection, wire, since, place),
+        Ok(Err(error)) => {
+            runtime.stats.handshake_failed();
+            tracing::debug!(%error, "handshake failed");
+        }
+        Err(_) => {
+            runtime.stats.handshake_failed();
+            tracing::debug!("handshake did not end in time");
+        }
+    }
+}
+
+impl Inner {
+    /// A connection becomes a session's task.
+    fn start(
+        self: &Arc<Self>,
+        runtime: &Arc<SessionRuntime>,
+        connection: Box<dyn Connection>,
+        wire: WireVersions,
+        since: Instant,
+        place: Option<Place>,
+    ) {
+        let id = self.next_session_id();
+        let permit = place.map(|place| Box::new(place) as Box<dyn Send>);
+        self.tasks.spawn(accept(
+            runtime.clone(),
+            Accepted {
+                connection,
+                id,
+                wire,
+                since,
+                permit,
+            },
+        ));
+    }
+}

@@ -1,0 +1,275 @@
+//! [`TransportServerBuilder`]: everything a server can be told, checked in one place.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use msgtrans_actor::Bounds;
+use msgtrans_core::{ConfigError, Limits, TransportError, WireVersions};
+use msgtrans_session::{
+    CompressionConfig, EventSink, Handler, Handlers, Middleware, RateLimiterConfig, Service,
+    SessionConfig, service,
+};
+use msgtrans_transport::{IntoServerProtocol, ListenContext, Schemes, ServerProtocol};
+
+use crate::server::{ServerParts, TransportServer};
+
+/// Bounds of a server beside those of its sessions.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerConfig {
+    pub(crate) max_connections: usize,
+    pub(crate) max_connections_per_address: usize,
+    pub(crate) max_handshakes: usize,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) events: Bounds,
+}
+
+/// Builds a [`TransportServer`]. [`build`](Self::build) checks everything and binds.
+pub struct TransportServerBuilder<S> {
+    protocols: Vec<Result<Box<dyn ServerProtocol>, ConfigError>>,
+    config: ServerConfig,
+    session: SessionConfig,
+    middleware: Vec<Arc<dyn Middleware>>,
+    handler: Option<Arc<dyn Service>>,
+    schemes: PhantomData<fn() -> S>,
+}
+
+impl<S: Schemes> Default for TransportServerBuilder<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S: Schemes> TransportServerBuilder<S> {
+    /// A server without protocols; add at least one.
+    pub fn new() -> Self {
+        Self {
+            protocols: Vec::new(),
+            config: ServerConfig {
+                max_connections: 1_000_000,
+                max_connections_per_address: 4_096,
+                max_handshakes: 1_024,
+                drain_timeout: Duration::from_secs(30),
+                events: Bounds {
+                    items: 16_384,
+                    bytes: 16 * 1024 * 1024,
+                },
+            },
+            session: SessionConfig::default(),
+            middleware: Vec::new(),
+            handler: None,
+            schemes: PhantomData,
+        }
+    }
+
+    /// Listens on one more protocol: a typed config or a URL such as `"tcp://0.0.0.0:8080"`. A bad URL is reported by
+    /// [`build`](Self::build).
+    #[must_use]
+    pub fn with_protocol(mut self, protocol: impl IntoServerProtocol<S>) -> Self {
+        self.protocols.push(protocol.into_server_protocol());
+        self
+    }
+
+    /// Takes everything: connects, messages, requests, ends. Closures and events are for those who need less.
+    #[must_use]
+    pub fn with_handler(mut self, handler: impl Handler) -> Self {
+        self.handler = Some(service(handler));
+        self
+    }
+
+    /// Every packet passes it; middlewares run in the order they were added.
+    #[must_use]
+    pub fn with_middleware(mut self, middleware: impl Middleware) -> Self {
+        self.middleware.push(Arc::new(middleware));
+        self
+    }
+
+    /// Sessions at once, from 1; 1 000 000 by default. A peer above it gets a Goodbye "overloaded".
+    #[must_use]
+    pub fn max_connections(mut self, max: usize) -> Self {
+        self.config.max_connections = max;
+        self
+    }
+
+    /// Another name of [`max_connections`](Self::max_connections).
+    #[must_use]
+    pub fn with_max_connections(self, max: usize) -> Self {
+        self.max_connections(max)
+    }
+
+    /// Connections of one address at once, from 1; 4 096 by default. Loopback and local peers are never counted.
+    #[must_use]
+    pub fn max_connections_per_address(mut self, max: usize) -> Self {
+        self.config.max_connections_per_address = max;
+        self
+    }
+
+    /// Protocol handshakes (TLS, HTTP upgrade, QUIC) at once, from 1; 1 024 by default. More wait in the kernel's
+    /// backlog.
+    #[must_use]
+    pub fn max_handshakes(mut self, max: usize) -> Self {
+        self.config.max_handshakes = max;
+        self
+    }
+
+    /// Slows peers that send more; off by default.
+    #[must_use]
+    pub fn rate_limiter(mut self, config: RateLimiterConfig) -> Self {
+        self.session.rate_limit = Some(config);
+        self
+    }
+
+    /// Compresses payloads from 1 KiB on with zstd, for peers that take it; off by default.
+    #[must_use]
+    pub fn with_data_compression(self, on: bool) -> Self {
+        self.compression(on.then(CompressionConfig::default))
+    }
+
+    /// Compresses payloads as told.
+    #[must_use]
+    pub fn compression(mut self, config: Option<CompressionConfig>) -> Self {
+        self.session.compression = config;
+        self
+    }
+
+    /// How long a shutdown waits for work to be done before it closes sessions; 30 s by default.
+    #[must_use]
+    pub fn graceful_shutdown(mut self, timeout: Duration) -> Self {
+        self.config.drain_timeout = timeout;
+        self
+    }
+
+    /// The wire versions to accept, unless an endpoint narrows them; both by default.
+    #[must_use]
+    pub fn wire(mut self, wire: WireVersions) -> Self {
+        self.session.wire = wire;
+        self
+    }
+
+    /// What one frame may be; 16 MiB of payload by default.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.session.limits = limits;
+        self
+    }
+
+    /// From accept to an open session; 10 s by default.
+    #[must_use]
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.session.handshake_timeout = timeout;
+        self
+    }
+
+    /// How long `send` waits for room, and a write for progress; 10 s by default.
+    #[must_use]
+    pub fn send_timeout(mut self, timeout: Duration) -> Self {
+        self.session.send_timeout = timeout;
+        self
+    }
+
+    /// How long `request_to` waits for the response; 10 s by default.
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.session.request_timeout = timeout;
+        self
+    }
+
+    /// Every bound and deadline of a session, for what has no method of its own here.
+    #[must_use]
+    pub fn session_config(mut self, change: impl FnOnce(&mut SessionConfig)) -> Self {
+        change(&mut self.session);
+        self
+    }
+
+    /// Events that wait to be read; 16 384 and 16 MiB by default.
+    #[must_use]
+    pub fn events_bounds(mut self, items: usize, bytes: usize) -> Self {
+        self.config.events = Bounds { items, bytes };
+        self
+    }
+
+    /// Checks everything and binds every protocol.
+    ///
+    /// # Errors
+    /// A setting out of bounds, by name; a URL that is none; an address that cannot be had. Nothing is left bound.
+    pub async fn build(self) -> Result<TransportServer<S>, TransportError> {
+        self.check()?;
+        let events = EventSink::new(self.config.events);
+        let mut handlers = Handlers::new(events.clone());
+        if let Some(handler) = self.handler {
+            handlers.set_handler(handler);
+        }
+        let mut protocols = Vec::new();
+        for protocol in self.protocols {
+            let protocol = protocol?;
+            protocol.validate()?;
+            protocols.push(protocol);
+        }
+        let context = ListenContext::new(self.session.wire, self.session.limits);
+        let mut listeners = Vec::new();
+        for protocol in protocols {
+            let wire = protocol.wire().unwrap_or(self.session.wire);
+            listeners.push((protocol.bind(&context).await?, wire));
+        }
+        let parts = ServerParts {
+            config: self.config,
+            session: self.session,
+            middleware: self.middleware,
+            handlers,
+            events,
+            listeners,
+        };
+        Ok(TransportServer::new(parts))
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.protocols.is_empty() {
+            return Err(ConfigError::new(
+                "protocols",
+                "none",
+                "add at least one with `with_protocol`",
+            ));
+        }
+        let ServerConfig {
+            max_connections,
+            max_connections_per_address,
+            max_handshakes,
+            drain_timeout,
+            events,
+        } = &self.config;
+        for (field, value) in [
+            ("max_connections", *max_connections),
+            ("max_connections_per_address", *max_connections_per_address),
+            ("max_handshakes", *max_handshakes),
+            ("events.items", events.items),
+            ("events.bytes", events.bytes),
+        ] {
+            if value == 0 || value > 1 << 40 {
+                return Err(ConfigError::new(
+                    field,
+                    value,
+                    "must be from 1 to 1099511627776",
+                ));
+            }
+        }
+        if drain_timeout.is_zero() || *drain_timeout > Duration::from_secs(24 * 3600) {
+            let value = format!("{drain_timeout:?}");
+            return Err(ConfigError::new(
+                "graceful_shutdown",
+                value,
+                "must be above 0 s and at most 24 h",
+            ));
+        }
+        self.session.validate()
+    }
+}
+
+impl<S> std::fmt::Debug for TransportServerBuilder<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TransportServerBuilder")
+            .field("protocols", &self.protocols)
+            .field("config", &self.config)
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}

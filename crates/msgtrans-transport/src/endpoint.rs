@@ -374,3 +374,6 @@ impl EndpointOptions<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

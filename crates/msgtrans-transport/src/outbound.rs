@@ -214,3 +214,6 @@ impl OutboundBatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -217,3 +217,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
         &self.info
     }
 }
+
+#[cfg(test)]
+mod tests;

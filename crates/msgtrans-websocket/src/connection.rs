@@ -192,60 +192,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             return false;
         }
         let mut run = self.take(0, end);
-        let mut gone = 0;
-        for &(start, stop) in &messages[..count] {
-            run.advance((start - gone) as usize);
-            let rest = run.split_off((stop - start) as usize);
-            gone = stop;
-            self.push_message(std::mem::replace(&mut run, rest), into);
-            if self.failed.is_some() {
-                break;
-            }
+        for (index, &(start, end)) in messages[..count].iter().enumerate() {
+            let (start, end) = (start as usize, end as usize);
+            let Some(header) = self.plain_header(&run[start..end]) else {
+                self.handle(MessageKind::Binary, run.slice(start..end), into);
+                if self.failed.is_some() {
+                    break;
+                }
+                continue;
+            };
+            let ext_header = start + HEADER_LEN;
+            let payload = ext_header + usize::from(header.ext_header_len);
+            // An empty part must not pin the read buffer, and the last one needs no reference of its own.
+            let ext_header = match header.ext_header_len {
+                0 => Bytes::new(),
+                _ => run.slice(ext_header..payload),
+            };
+            let payload = if payload == end {
+                Bytes::new()
+            } else if index + 1 < count {
+                run.slice(payload..end)
+            } else {
+                run.advance(payload);
+                std::mem::take(&mut run)
+            };
+            // Built in place: a packet that passes through a `Result` is copied twice.
+            into.push(
+                Packet {
+                    packet_type: header.packet_type,
+                    compression: header.compression,
+                    biz_type: header.biz_type,
+                    message_id: header.message_id,
+                    flags: header.flags,
+                    ext_header,
+                    payload,
+                    meta: None,
+                },
+                header.version,
+            );
         }
         true
     }
 
-    /// The packet that a message holds.
-    #[inline]
-    fn push_message(&mut self, mut message: Bytes, into: &mut PacketBatch) {
-        let header = message
-            .first_chunk()
-            .map(|header| Header::parse(header, &self.limits));
-        match header {
-            // What is left to `handle` is rare, or an error that it names.
-            Some(Ok(header))
-                if self.version == Some(header.version)
-                    && message.len() == header.frame_len()
-                    && header.flags.bits() & META_BIT == 0 =>
-            {
-                message.advance(HEADER_LEN);
-                let ext_header = match header.ext_header_len {
-                    0 => Bytes::new(),
-                    len => message.split_to(usize::from(len)),
-                };
-                // An empty part must not pin the read buffer.
-                let payload = if message.is_empty() {
-                    Bytes::new()
-                } else {
-                    message
-                };
-                // Built in place: a packet that passes through a `Result` is copied twice.
-                into.push(
-                    Packet {
-                        packet_type: header.packet_type,
-                        compression: header.compression,
-                        biz_type: header.biz_type,
-                        message_id: header.message_id,
-                        flags: header.flags,
-                        ext_header,
-                        payload,
-                        meta: None,
-                    },
-                    header.version,
-                );
-            }
-            _ => self.handle(MessageKind::Binary, message, into),
-        }
+    /// The header of a message that holds exactly one frame of the session's version without TLVs. What
+    /// is none is rare, or an error that `decode_exact` names.
+    #[inline(always)]
+    fn plain_header(&self, message: &[u8]) -> Option<Header> {
+        let header = Header::parse(message.first_chunk()?, &self.limits).ok()?;
+        let plain = self.version == Some(header.version)
+            && message.len() == header.frame_len()
+            && header.flags.bits() & META_BIT == 0;
+        plain.then_some(header)
     }
 
     /// The bytes of the chunk from `start` to `end`; those before are dropped. The chunk's end goes with

@@ -9,8 +9,8 @@ use msgtrans_core::{
     CloseReason, ConnectError, Limits, Packet, PacketBatch, PeerAddress, WireVersion, WireVersions,
 };
 use msgtrans_transport::{
-    Connection, Connector, DialContext, Incoming, ListenContext, Listener, OutboundBatch,
-    ProtocolConfig, Received, ServerProtocol,
+    Connection, Connector, DialContext, Incoming, ListenContext, Listener, OutboundBatch, Received,
+    ServerProtocol,
 };
 use msgtrans_websocket::{WebSocketClientConfig, WebSocketServerConfig};
 use tungstenite::Message;
@@ -346,7 +346,7 @@ async fn our_connector_talks_to_a_tungstenite_server() {
 #[cfg(feature = "tls")]
 mod tls {
     use msgtrans_tls::{ClientTls, Identity, Roots, ServerTls};
-    use msgtrans_transport::Endpoint;
+    use msgtrans_transport::{Endpoint, ProtocolConfig};
 
     use super::*;
 

@@ -32,9 +32,17 @@ impl Counter {
     /// Adds `n`.
     #[inline]
     pub fn add(&self, n: u64) {
+        self.add_to_own(n);
+    }
+
+    /// Adds `n` and returns what this thread's stripe holds now.
+    #[inline]
+    pub(crate) fn add_to_own(&self, n: u64) -> u64 {
         let stripe = thread_index() & (self.stripes.len() - 1);
         // Relaxed: summed for reports only; orders nothing.
-        self.stripes[stripe].fetch_add(n, Ordering::Relaxed);
+        self.stripes[stripe]
+            .fetch_add(n, Ordering::Relaxed)
+            .wrapping_add(n)
     }
 
     /// The sum of everything added so far.

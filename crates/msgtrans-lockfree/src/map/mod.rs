@@ -4,11 +4,13 @@
     reason = "nodes are shared by raw pointers under crossbeam-epoch"
 )]
 
+mod entries;
 mod memory;
 mod reclaim;
 mod shard;
 
 use crate::hash::BuildKeyHasher;
+use entries::Entries;
 use shard::{Fresh, LEVEL_MIN, Node, Shard};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -53,8 +55,9 @@ pub struct LockFreeHashMap<K, V, S = BuildKeyHasher> {
     shards: Box<[Shard<K, V>]>,
     shard_bits: u32,
     hasher: S,
-    // Entries are owned, and read through `&self` from any thread.
-    entries: PhantomData<Node<K, V>>,
+    entries: Entries,
+    // Nodes are owned, and read through `&self` from any thread.
+    nodes: PhantomData<Node<K, V>>,
 }
 
 impl<K, V> LockFreeHashMap<K, V> {
@@ -90,13 +93,14 @@ impl<K, V, S> LockFreeHashMap<K, V, S> {
             shards: (0..1 << shard_bits).map(|_| Shard::new(level)).collect(),
             shard_bits,
             hasher,
-            entries: PhantomData,
+            entries: Entries::new(shard_bits),
+            nodes: PhantomData,
         }
     }
 
     /// How many entries there are; while others write, how many there were about now.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(Shard::len).sum()
+        self.entries.len()
     }
 
     /// Whether there is no entry.
@@ -187,7 +191,13 @@ where
         let (shard, order) = self.shard_of(&key);
         let guard = reclaim::pin();
         shard
-            .insert(Fresh::new(order, key, value), true, &guard, read)
+            .insert(
+                Fresh::new(order, key, value),
+                true,
+                &guard,
+                &self.entries,
+                read,
+            )
             .unwrap_or(None)
     }
 
@@ -205,7 +215,13 @@ where
         {
             return Err(value);
         }
-        match shard.insert(Fresh::new(order, key, value), false, &guard, |_| ()) {
+        match shard.insert(
+            Fresh::new(order, key, value),
+            false,
+            &guard,
+            &self.entries,
+            |_| (),
+        ) {
             Ok(_) => Ok(()),
             Err(node) => Err(node.into_value()),
         }
@@ -224,7 +240,14 @@ where
     pub fn remove_with<R>(&self, key: &K, read: impl FnOnce(&V) -> R) -> Option<R> {
         let (shard, order) = self.shard_of(key);
         let guard = reclaim::pin();
-        shard.remove(order, |other| other == key, |_| true, &guard, read)
+        shard.remove(
+            order,
+            |other| other == key,
+            |_| true,
+            &guard,
+            &self.entries,
+            read,
+        )
     }
 
     /// Removes `key` if `wanted` says so of its value, in one step; says whether it did. `wanted`
@@ -233,7 +256,14 @@ where
         let (shard, order) = self.shard_of(key);
         let guard = reclaim::pin();
         shard
-            .remove(order, |other| other == key, wanted, &guard, |_| ())
+            .remove(
+                order,
+                |other| other == key,
+                wanted,
+                &guard,
+                &self.entries,
+                |_| (),
+            )
             .is_some()
     }
 
@@ -241,7 +271,7 @@ where
     /// may be asked again about an entry when others write next to it.
     pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
         for shard in &self.shards {
-            shard.retain(&reclaim::pin(), &mut keep);
+            shard.retain(&reclaim::pin(), &self.entries, &mut keep);
         }
     }
 

@@ -28,6 +28,7 @@
 //! one, and a retired node is not freed while anybody who could have met it is pinned, so an address
 //! cannot come back as another node in between.
 
+use super::entries::Entries;
 use super::memory;
 use super::reclaim::{self, Guard};
 use crate::primitive::{AtomicPtr, AtomicUsize, CachePadded, Ordering};
@@ -152,16 +153,10 @@ pub(super) struct Shard<K, V> {
     // arrays[0] has the 2^level_first first buckets, arrays[n] the odd ones of level_first + n.
     // Each is set once, before the level that needs it.
     arrays: [AtomicPtr<Link>; LEVELS],
-    writes: CachePadded<Writes>,
+    // Slots up to here have been put into the list ahead of use, see `prepare`. Away from what
+    // readers read, because inserts write it for a while after each doubling.
+    prepared: CachePadded<AtomicUsize>,
     entries: PhantomData<Node<K, V>>,
-}
-
-/// What every insert of a new key writes, away from what readers read.
-struct Writes {
-    // Entries; may lag behind the list by one for each running insert or remove.
-    len: AtomicUsize,
-    // Slots up to here have been put into the list ahead of use. See `prepare`.
-    prepared: AtomicUsize,
 }
 
 /// Where in the list a key is or would be.
@@ -198,19 +193,9 @@ impl<K, V> Shard<K, V> {
             level: AtomicUsize::new(level),
             level_first: level,
             arrays,
-            writes: CachePadded::new(Writes {
-                len: AtomicUsize::new(0),
-                prepared: AtomicUsize::new(1 << level),
-            }),
+            prepared: CachePadded::new(AtomicUsize::new(1 << level)),
             entries: PhantomData,
         }
-    }
-
-    #[inline]
-    pub(super) fn len(&self) -> usize {
-        // Relaxed: a report. A remove may be counted before its insert, hence the sign.
-        let len = self.writes.len.load(Ordering::Relaxed);
-        if (len as isize) < 0 { 0 } else { len }
     }
 
     pub(super) fn buckets(&self) -> usize {
@@ -436,6 +421,7 @@ impl<K, V> Shard<K, V> {
         fresh: Fresh<K, V>,
         replace: bool,
         guard: &Guard,
+        entries: &Entries,
         old: impl FnOnce(&V) -> R,
     ) -> Result<Option<R>, Fresh<K, V>>
     where
@@ -463,7 +449,7 @@ impl<K, V> Shard<K, V> {
                 );
                 if published.is_ok() {
                     fresh.into_raw();
-                    self.added(guard);
+                    self.added(guard, entries);
                     return Ok(None);
                 }
                 continue;
@@ -503,6 +489,7 @@ impl<K, V> Shard<K, V> {
         is_key: impl Fn(&K) -> bool,
         wanted: impl Fn(&V) -> bool,
         guard: &Guard,
+        entries: &Entries,
         removed: impl FnOnce(&V) -> R,
     ) -> Option<R> {
         loop {
@@ -528,8 +515,7 @@ impl<K, V> Shard<K, V> {
                 Ordering::Relaxed,
             );
             if dead.is_ok() {
-                // Relaxed: see `len`.
-                self.writes.len.fetch_sub(1, Ordering::Relaxed);
+                entries.removed();
                 self.tidy(&place, with(next, DEAD), current, order, guard);
                 // The guard keeps the entry readable although it is retired.
                 return Some(removed(&node.value));
@@ -582,7 +568,12 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Removes every entry that is there throughout and that `keep` does not want.
-    pub(super) fn retain(&self, guard: &Guard, mut keep: impl FnMut(&K, &V) -> bool) {
+    pub(super) fn retain(
+        &self,
+        guard: &Guard,
+        entries: &Entries,
+        mut keep: impl FnMut(&K, &V) -> bool,
+    ) {
         // Slots never go, so the last one passed is where to begin again after a collision.
         let mut from = self.slot(self.level_first, 0);
         'again: loop {
@@ -619,8 +610,7 @@ impl<K, V> Shard<K, V> {
                     if removed.is_err() {
                         continue;
                     }
-                    // Relaxed: see `len`.
-                    self.writes.len.fetch_sub(1, Ordering::Relaxed);
+                    entries.removed();
                     next = dead;
                 }
                 match self.unlink(previous, seen, next, current, guard) {
@@ -645,16 +635,9 @@ impl<K, V> Shard<K, V> {
     /// Counts a new entry, doubles the buckets when they are three quarters full, and gets a few of
     /// the new ones ready.
     #[inline]
-    fn added(&self, guard: &Guard) {
-        // Relaxed: see `len`.
-        let len = self
-            .writes
-            .len
-            .fetch_add(1, Ordering::Relaxed)
-            .wrapping_add(1);
+    fn added(&self, guard: &Guard, entries: &Entries) {
         let level = self.level.load(Ordering::Acquire);
-        let full = (1usize << level) / 4 * 3 + 1;
-        if (len as isize) >= full as isize {
+        if entries.added(1 << level) {
             self.grow(level);
         }
         self.prepare(guard);
@@ -694,11 +677,11 @@ impl<K, V> Shard<K, V> {
         for _ in 0..PREPARED_PER_INSERT {
             let level = self.level.load(Ordering::Acquire);
             // Relaxed: a claim of work, nothing else; if it is lost, the first write does it.
-            let number = self.writes.prepared.load(Ordering::Relaxed);
+            let number = self.prepared.load(Ordering::Relaxed);
             if number >= 1 << level {
                 return;
             }
-            let claimed = self.writes.prepared.compare_exchange(
+            let claimed = self.prepared.compare_exchange(
                 number,
                 number + 1,
                 Ordering::Relaxed,

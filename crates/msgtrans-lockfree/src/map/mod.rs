@@ -46,6 +46,8 @@ use std::marker::PhantomData;
 ///   at a time. [`flush`](Self::flush) pushes this thread's share out.
 /// - The bucket arrays grow and never shrink: 8 bytes for each 0.75 entries of the largest size.
 /// - `len` is exact only while nobody writes.
+/// - A read is wait-free for a bucket of bounded length and follows the replacements of its own key
+///   that are made while it runs.
 /// - A hasher that maps many keys to one value turns a bucket into a list that is walked.
 ///
 /// # Cost

@@ -3,3 +3,11 @@
 
 mod pool;
 mod worker;
+
+#[test]
+fn public_types_cross_threads() {
+    fn check<T: Send + Sync + 'static>() {}
+    check::<msgtrans_mempool::BufferPool>();
+    check::<msgtrans_mempool::PooledBuf>();
+    check::<msgtrans_mempool::worker::ReadBuffer>();
+}

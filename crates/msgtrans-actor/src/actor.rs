@@ -145,3 +145,6 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
         _ => "a panic without words".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

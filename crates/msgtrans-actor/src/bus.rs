@@ -77,3 +77,6 @@ impl<T: Clone> BusReceiver<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,3 +17,6 @@ pub use bus::{BusReceiver, EventBus, Received};
 pub use mailbox::{Bounds, Mailbox, Push, PushError};
 pub use task_group::{Panicked, TaskGroup};
 pub use timers::{TimerKey, Timers};
+
+#[cfg(test)]
+mod test_waker;

@@ -103,13 +103,18 @@ impl<C, T> Mailbox<C, T> {
     }
 
     /// Leaves a command. `false`: the actor has ended.
+    ///
+    /// The first since the actor last took its commands wakes it, whether or not it has been told of items: it may
+    /// take the one and leave the other, or be between the two.
     pub fn command(&self, command: C) -> bool {
         let mut inner = self.lock();
         if inner.closed {
             return false;
         }
+        let first = inner.commands.is_empty();
         inner.commands.push_back(command);
-        let waker = self.signal(&inner);
+        self.signalled.store(true, Ordering::Release);
+        let waker = if first { inner.receiver.clone() } else { None };
         drop(inner);
         if let Some(waker) = waker {
             waker.wake();
@@ -156,12 +161,22 @@ impl<C, T> Mailbox<C, T> {
         true
     }
 
-    /// Takes the oldest item that `may_go` out of the way; `size` must count as the senders did.
-    pub fn drop_oldest(&self, may_go: impl Fn(&T) -> bool, size: impl Fn(&T) -> usize) -> Option<T> {
+    /// Takes the oldest item that `may_go` out of the way; `size` must count as the senders did. The room is for
+    /// whoever waits already.
+    pub fn drop_oldest(
+        &self,
+        may_go: impl Fn(&T) -> bool,
+        size: impl Fn(&T) -> usize,
+    ) -> Option<T> {
         let mut inner = self.lock();
         let index = inner.items.iter().position(may_go)?;
         let item = inner.items.remove(index)?;
         inner.bytes -= size(&item);
+        let waker = inner.next_in_line();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
         Some(item)
     }
 
@@ -202,7 +217,14 @@ impl<C, T> Mailbox<C, T> {
 
     /// Whom to wake. For the actor, before it first looks and whenever its waker changes.
     pub fn register(&self, waker: &Waker) {
-        self.lock().receiver = Some(waker.clone());
+        let mut inner = self.lock();
+        let old = match &inner.receiver {
+            Some(known) if known.will_wake(waker) => return,
+            _ => inner.receiver.replace(waker.clone()),
+        };
+        // A waker may be the last of its task: what it drops must not find the lock held.
+        drop(inner);
+        drop(old);
     }
 
     /// Takes every command. For the actor; the signal stays until [`take`](Self::take) has taken everything.
@@ -230,14 +252,14 @@ impl<C, T> Mailbox<C, T> {
             inner.bytes = 0;
         } else {
             let mut taken = 0;
-            while taken < budget_bytes {
-                let Some(item) = inner.items.pop_front() else {
-                    break;
-                };
+            while let Some(item) = inner.items.pop_front() {
                 let bytes = size(&item);
                 taken += bytes;
                 inner.bytes -= bytes;
                 into.push_back(item);
+                if taken >= budget_bytes {
+                    break;
+                }
             }
         }
         let left = !inner.items.is_empty();
@@ -256,12 +278,14 @@ impl<C, T> Mailbox<C, T> {
     pub fn close(&self) -> VecDeque<T> {
         let mut inner = self.lock();
         inner.closed = true;
-        inner.commands.clear();
         inner.bytes = 0;
-        inner.receiver = None;
+        // Dropped once the lock is free: a command or a waker may reach back here.
+        let commands = std::mem::take(&mut inner.commands);
+        let receiver = inner.receiver.take();
         let items = std::mem::take(&mut inner.items);
         let waiters = std::mem::take(&mut inner.waiters);
         drop(inner);
+        drop((commands, receiver));
         for waiter in waiters {
             waiter.waker.wake();
         }
@@ -396,3 +420,6 @@ impl<C, T> fmt::Debug for Push<'_, C, T> {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,3 +140,6 @@ impl<P: Fn(Panicked) + Unpin> Future for Supervised<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

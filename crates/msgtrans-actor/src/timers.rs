@@ -89,14 +89,17 @@ impl Timers {
     /// Forgets an alarm; one that has rung already is nothing.
     pub fn cancel(&self, key: TimerKey) {
         let mut wheel = self.shared.lock();
-        if let Some(slot) = wheel.slots.get_mut(&key.tick) {
-            if let Some(index) = slot.iter().position(|(ticket, _)| *ticket == key.ticket) {
-                slot.swap_remove(index);
-            }
-            if slot.is_empty() {
-                wheel.slots.remove(&key.tick);
-            }
+        let Some(slot) = wheel.slots.get_mut(&key.tick) else {
+            return;
+        };
+        let index = slot.iter().position(|(ticket, _)| *ticket == key.ticket);
+        let alarm = index.map(|index| slot.swap_remove(index));
+        if slot.is_empty() {
+            wheel.slots.remove(&key.tick);
         }
+        // A waker may be the last of its task, which may have alarms of its own to cancel.
+        drop(wheel);
+        drop(alarm);
     }
 
     /// Alarms armed now.
@@ -122,8 +125,10 @@ impl Shared {
         const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
         wheel.slots.first_key_value().map(|(tick, _)| {
             let nanos = u128::from(*tick) * TICK.as_nanos();
-            self.start
-                + u64::try_from(nanos).map_or(self.start.elapsed() + YEAR, Duration::from_nanos)
+            u64::try_from(nanos)
+                .ok()
+                .and_then(|nanos| self.start.checked_add(Duration::from_nanos(nanos)))
+                .unwrap_or_else(|| Instant::now() + YEAR)
         })
     }
 }
@@ -149,3 +154,6 @@ async fn run(shared: Arc<Shared>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,3 +86,6 @@ pub trait Listener: Send {
     /// Where it listens: with port 0 asked for, the port that was given.
     fn local_endpoint(&self) -> Endpoint;
 }
+
+#[cfg(test)]
+mod tests;

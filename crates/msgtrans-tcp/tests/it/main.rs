@@ -1,4 +1,5 @@
 //! TCP against the conformance suite, and its own options.
 
 mod conformance;
+mod cut;
 mod options;

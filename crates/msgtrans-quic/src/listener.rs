@@ -181,12 +181,25 @@ impl QuicListener {
 
 impl Drop for QuicListener {
     fn drop(&mut self) {
-        // The socket lives on with its connections: no new ones, and none that wait.
-        self.endpoint.set_server_config(None);
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        while let Poll::Ready(Some(incoming)) = self.accept.as_mut().poll(&mut cx) {
-            incoming.refuse();
-            self.accept = Box::pin(next(self.endpoint.clone()));
+        // The socket lives on with its connections. quinn ignores newcomers that it is not configured for, and they
+        // would take a timeout to find out: refused, they know at once. Without a runtime there is nobody to tell.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(refuse(self.endpoint.clone()));
+        }
+    }
+}
+
+/// Refuses whoever comes, until the last connection has gone.
+async fn refuse(endpoint: quinn::Endpoint) {
+    let idle = endpoint.wait_idle();
+    tokio::pin!(idle);
+    loop {
+        tokio::select! {
+            () = &mut idle => return,
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) => incoming.refuse(),
+                None => return,
+            },
         }
     }
 }

@@ -145,8 +145,8 @@ impl QuicServerConfig {
         self
     }
 
-    /// Connections that may wait to be accepted, 1 to 65 535; 1 024 by default. More are refused. Each may keep 16 KiB
-    /// of what its client sends early.
+    /// Connections that may wait to be accepted, 1 to 65 535; 1 024 by default. More are ignored
+    /// until there is room, and try again by themselves. Each may keep 16 KiB of what its client sends early.
     #[must_use]
     pub fn backlog(mut self, connections: u32) -> Self {
         self.backlog = connections;

@@ -1,3 +1,5 @@
+//! Lengths and frames, however the stream is cut.
+
 use msgtrans_core::{PacketType, WireVersions};
 
 use super::*;

@@ -1,92 +1,153 @@
 //! The pass that a worker thread is in: what the session, its handler and its handle share while they run.
 //!
-//! During a pass the outbound batch and the inbound queues lie in a thread-local stack, so that a handler's `send` to
-//! its own session pushes straight into the batch that ends the pass: no queue, no lock, no wake, no unsafe. Nothing
+//! During a pass the outbound batch and the inbound packets lie in a thread-local stack, so that a handler's `send` to
+//! its own session encodes straight into the batch that ends the pass: no queue, no lock, no wake, no unsafe. Nothing
 //! here is borrowed while user code runs.
+//!
+//! A [`Pass`] is handed from session to session of one thread; a session keeps it only while it has something at hand.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use msgtrans_core::{EncodeError, Packet, PacketBatch};
-use msgtrans_transport::OutboundBatch;
+use msgtrans_core::{
+    Compression, EncodeError, Flags, Packet, PacketBatch, PacketType, WireVersion,
+};
+use msgtrans_transport::{Framing, OutboundBatch};
 
 use crate::session::{Outgoing, Shared};
 use crate::stats::PassCounts;
 
 /// Encoded bytes that a pass gathers before sends go through the queue, which makes them wait when it is full.
 pub(crate) const BATCH_BYTES: usize = 256 * 1024;
+/// Encoded bytes that an idle pass keeps memory for.
+const KEPT_BYTES: usize = 1024 * 1024;
+/// Idle passes that a thread keeps: one, and one more for the moment between two sessions.
+const KEPT_PASSES: usize = 2;
 
 /// One session's pass.
+#[derive(Default)]
 pub(crate) struct Pass {
     key: u64,
-    /// What leaves at the end; `None` until the wire version is known.
-    pub(crate) out: Option<OutboundBatch>,
+    /// What leaves at the end; of use once `wired`.
+    out: Option<OutboundBatch>,
+    /// Whether the wire version is known.
+    wired: bool,
     /// Whether applications may still send.
     pub(crate) open: bool,
+    /// Packets as they were read, not yet sorted.
+    pub(crate) batch: PacketBatch,
+    /// Whether the message lane may take plain messages from the batch itself.
+    pub(crate) direct: bool,
     /// One-way messages for the handler.
     pub(crate) messages: VecDeque<Packet>,
     /// Requests for the handler.
     pub(crate) requests: VecDeque<Packet>,
+    /// What the queue gave.
+    items: VecDeque<Outgoing>,
     /// Ids of requests that the peer cancelled.
     pub(crate) cancelled: Vec<u32>,
-    /// Whether the message lane waits for a message, not inside the handler.
-    pub(crate) messages_idle: bool,
+    /// Whether the message lane is inside the handler.
+    pub(crate) message_waits: bool,
     /// Requests inside the handler.
     pub(crate) requests_running: usize,
     /// Bytes in `messages` and `requests`.
     pub(crate) inbound_bytes: usize,
     /// Whether the peer's version has a word for a refused request.
     pub(crate) can_fail: bool,
+    /// Messages and requests handed on.
+    pub(crate) handled: u64,
     pub(crate) counts: PassCounts,
 }
 
 thread_local! {
+    #[expect(clippy::vec_box, reason = "a pass changes hands by its pointer, not by its bytes")]
     /// The innermost pass is last. More than one only if a handler blocks on a runtime of its own.
-    static STACK: RefCell<Vec<Pass>> = const { RefCell::new(Vec::new()) };
-    static SCRATCH: RefCell<Vec<Scratch>> = const { RefCell::new(Vec::new()) };
+    static STACK: RefCell<Vec<Box<Pass>>> = const { RefCell::new(Vec::new()) };
+    #[expect(clippy::vec_box, reason = "a pass changes hands by its pointer, not by its bytes")]
+    static IDLE: RefCell<Vec<Box<Pass>>> = const { RefCell::new(Vec::new()) };
+    static BATCH: Cell<PacketBatch> = const { Cell::new(PacketBatch::new()) };
 }
 
-/// Memory that passes of one thread hand on to each other.
-#[derive(Default)]
-pub(crate) struct Scratch {
-    pub(crate) batch: PacketBatch,
-    pub(crate) items: VecDeque<Outgoing>,
-    pub(crate) messages: VecDeque<Packet>,
-    pub(crate) requests: VecDeque<Packet>,
+/// An idle pass of this thread.
+pub(crate) fn fresh() -> Box<Pass> {
+    IDLE.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
-impl Scratch {
-    pub(crate) fn take() -> Self {
-        SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default()
+/// Gives an idle pass back to the thread.
+pub(crate) fn put_back(mut pass: Box<Pass>) {
+    debug_assert!(pass.is_idle());
+    if pass
+        .out
+        .as_ref()
+        .is_some_and(|out| out.capacity() > KEPT_BYTES)
+    {
+        pass.out = None;
     }
+    IDLE.with_borrow_mut(|idle| {
+        if idle.len() < KEPT_PASSES {
+            idle.push(pass);
+        }
+    });
+}
 
-    /// Everything in it must be empty.
-    pub(crate) fn put_back(self) {
-        SCRATCH.with_borrow_mut(|stack| {
-            if stack.is_empty() {
-                stack.push(self);
-            }
-        });
-    }
+/// Lends an empty packet batch of this thread.
+pub(crate) fn with_batch<R>(f: impl FnOnce(&mut PacketBatch) -> R) -> R {
+    let mut batch = BATCH.take();
+    let result = f(&mut batch);
+    batch.clear();
+    BATCH.set(batch);
+    result
 }
 
 impl Pass {
-    pub(crate) fn new(key: u64) -> Self {
-        Self {
-            key,
-            out: None,
-            open: false,
-            messages: VecDeque::new(),
-            requests: VecDeque::new(),
-            cancelled: Vec::new(),
-            messages_idle: true,
-            requests_running: 0,
-            inbound_bytes: 0,
-            can_fail: false,
-            counts: PassCounts::default(),
+    /// Makes the pass that of the session with this key.
+    pub(crate) fn begin(&mut self, key: u64, wire: Option<(Framing, WireVersion)>, open: bool) {
+        if self.key != key {
+            debug_assert!(
+                self.is_idle(),
+                "a pass with something in it is its session's"
+            );
+            self.key = key;
+            self.wired = false;
         }
+        self.open = open;
+        if !self.wired {
+            self.wire(wire);
+        }
+    }
+
+    /// From here on packets can be pushed.
+    pub(crate) fn wire(&mut self, wire: Option<(Framing, WireVersion)>) {
+        self.can_fail = matches!(wire, Some((_, WireVersion::V2)));
+        self.wired = wire.is_some();
+        if let Some((framing, version)) = wire {
+            match &mut self.out {
+                Some(out) if out.is_empty() && !out.has_confirmations() => {
+                    out.reset(framing, version)
+                }
+                Some(_) => {}
+                None => self.out = Some(OutboundBatch::new(framing, version)),
+            }
+        }
+    }
+
+    /// Whether the session needs nothing of what is in it.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.is_working() && !self.has_out() && self.batch.is_empty() && self.cancelled.is_empty()
+    }
+
+    /// Whether the handler has something to do or is at it.
+    pub(crate) fn is_working(&self) -> bool {
+        self.message_waits || self.requests_running > 0 || self.inbound_bytes > 0
+    }
+
+    /// Whether something is to be written, or written and not yet confirmed.
+    pub(crate) fn has_out(&self) -> bool {
+        self.out
+            .as_ref()
+            .is_some_and(|out| !out.is_empty() || out.has_confirmations())
     }
 
     /// Bytes not yet written.
@@ -94,41 +155,108 @@ impl Pass {
         self.out.as_ref().map_or(0, OutboundBatch::len)
     }
 
-    /// Appends a packet; the wire must be known.
-    pub(crate) fn push(&mut self, packet: Packet) -> Result<(), Box<(EncodeError, Packet)>> {
-        let is_data = packet.packet_type.is_data();
-        match &mut self.out {
-            Some(out) => out.push(packet)?,
-            None => {
-                debug_assert!(false, "a packet before the wire version is known");
-                return Ok(());
+    /// The batch, to be written outside the stack and put back.
+    pub(crate) fn out_mut(&mut self) -> &mut Option<OutboundBatch> {
+        &mut self.out
+    }
+
+    /// Forgets what nobody will handle or write any more.
+    pub(crate) fn abandon_work(&mut self) {
+        self.open = false;
+        self.direct = false;
+        self.batch.clear();
+        self.messages.clear();
+        self.requests.clear();
+        self.cancelled.clear();
+        self.message_waits = false;
+        self.requests_running = 0;
+        self.inbound_bytes = 0;
+    }
+
+    /// Adds a packet to what leaves.
+    #[inline]
+    pub(crate) fn push(&mut self, packet: &Packet) -> Result<(), EncodeError> {
+        debug_assert!(self.wired, "a packet before the wire version is known");
+        if let Some(out) = &mut self.out {
+            out.push(packet)?;
+            self.counts.packets_out += u64::from(packet.packet_type.is_data());
+        }
+        Ok(())
+    }
+
+    /// Adds something that was queued; whether it could be encoded was checked before.
+    pub(crate) fn push_item(&mut self, item: Outgoing) {
+        match item {
+            Outgoing::Packet(packet, confirmation) => match self.push(&packet) {
+                Ok(()) => {
+                    if let (Some(confirmation), Some(out)) = (confirmation, &mut self.out) {
+                        out.confirm(confirmation);
+                    }
+                }
+                // The confirmation's drop tells who waits.
+                Err(error) => {
+                    tracing::warn!(%error, ?packet, "a queued packet could not be encoded")
+                }
+            },
+            Outgoing::Encoded(bytes) => {
+                if let Some(out) = &mut self.out {
+                    out.push_encoded(&bytes);
+                    self.counts.packets_out += 1;
+                }
             }
         }
-        self.counts.packets_out += u64::from(is_data);
-        Ok(())
+    }
+
+    /// Takes what is queued while there is room; whether nothing is left in the queue.
+    pub(crate) fn drain(&mut self, shared: &Shared) -> bool {
+        let room = BATCH_BYTES.saturating_sub(self.out_len());
+        if room == 0 {
+            return false;
+        }
+        let mut items = std::mem::take(&mut self.items);
+        let left = shared.mailbox.take(room, &mut items, Outgoing::bytes);
+        for item in items.drain(..) {
+            self.push_item(item);
+        }
+        // The queue takes the larger of the two memories in turn; a burst's is not kept.
+        if items.capacity() <= 4096 {
+            self.items = items;
+        }
+        !left
     }
 }
 
+/// Whether the message lane may take this packet from the batch itself: nothing but handing it on is to be done.
+#[inline]
+pub(crate) fn is_plain_message(packet: &Packet) -> bool {
+    packet.packet_type == PacketType::OneWay
+        && packet.compression == Compression::None
+        && !packet.flags.contains(Flags::ACK_NOW)
+}
+
 /// Begins a pass on this thread.
-pub(crate) fn enter(pass: Pass) {
+pub(crate) fn enter(pass: Box<Pass>) {
     STACK.with_borrow_mut(|stack| stack.push(pass));
 }
 
 /// Ends the pass that began last.
-pub(crate) fn leave() -> Option<Pass> {
+pub(crate) fn leave() -> Option<Box<Pass>> {
     STACK.with_borrow_mut(Vec::pop)
 }
 
 /// The pass that began last, for the actor in it.
+#[inline]
 pub(crate) fn current<R>(f: impl FnOnce(&mut Pass) -> R) -> R {
-    STACK.with_borrow_mut(|stack| {
-        let pass = stack.last_mut();
-        debug_assert!(pass.is_some(), "lanes run inside a pass");
-        match pass {
-            Some(pass) => f(pass),
-            None => f(&mut Pass::new(0)),
-        }
+    STACK.with_borrow_mut(|stack| match stack.last_mut() {
+        Some(pass) => f(pass),
+        None => no_pass(f),
     })
+}
+
+#[cold]
+fn no_pass<R>(f: impl FnOnce(&mut Pass) -> R) -> R {
+    debug_assert!(false, "lanes run inside a pass");
+    f(&mut Pass::default())
 }
 
 /// Whether the caller runs inside a session's task: what waits for that session to end must not wait there.
@@ -140,60 +268,57 @@ pub fn in_handler() -> bool {
 pub(crate) enum Offered {
     Taken,
     /// This thread is not in that session's pass, or the pass is full.
-    NotHere(Outgoing),
-    Invalid(Box<(EncodeError, Packet)>),
+    NotHere,
+    Invalid(EncodeError),
 }
 
-/// Puts `item` into the batch of `shared`'s pass, if this thread is in it and there is room.
+/// Puts a packet into the batch of `shared`'s pass, if this thread is in it and there is room.
 #[inline]
-pub(crate) fn offer(shared: &Shared, item: Outgoing) -> Offered {
+pub(crate) fn offer(shared: &Shared, packet: &Packet) -> Offered {
     STACK.with_borrow_mut(|stack| {
         let pass = match stack.last_mut() {
             Some(pass) if pass.key == shared.key && pass.open && pass.out_len() < BATCH_BYTES => {
                 pass
             }
-            _ => return Offered::NotHere(item),
+            _ => return Offered::NotHere,
         };
         // What was queued before goes first, so that nothing overtakes.
-        if shared.mailbox.is_signalled() && !shared.drain_into(pass) {
-            return Offered::NotHere(item);
+        if shared.mailbox.is_signalled() && !pass.drain(shared) {
+            return Offered::NotHere;
         }
-        match item {
-            Outgoing::Packet(packet, confirmation) => match pass.push(packet) {
-                Ok(()) => {
-                    if let (Some(confirmation), Some(out)) = (confirmation, &mut pass.out) {
-                        out.confirm(confirmation);
-                    }
-                    Offered::Taken
-                }
-                Err(invalid) => Offered::Invalid(invalid),
-            },
-            Outgoing::Encoded(bytes) => {
-                if let Some(out) = &mut pass.out {
-                    out.push_encoded(&bytes);
-                    pass.counts.packets_out += 1;
-                }
-                Offered::Taken
-            }
+        match pass.push(packet) {
+            Ok(()) => Offered::Taken,
+            Err(error) => Offered::Invalid(error),
         }
     })
 }
 
 /// The next one-way message, for the message lane.
 pub(crate) async fn next_message() -> Packet {
-    poll_fn(|_| {
-        // No waker: the actor polls the lane whenever a message has come.
-        current(|pass| match pass.messages.pop_front() {
-            Some(packet) => {
-                pass.inbound_bytes -= packet.queued_bytes();
-                pass.messages_idle = false;
-                Poll::Ready(packet)
+    // No waker: the actor polls the lane whenever a message has come.
+    poll_fn(|_| current(take_message)).await
+}
+
+#[inline]
+fn take_message(pass: &mut Pass) -> Poll<Packet> {
+    pass.message_waits = false;
+    let packet = match pass.messages.pop_front() {
+        Some(packet) => {
+            pass.inbound_bytes -= packet.queued_bytes();
+            packet
+        }
+        None if pass.direct && pass.batch.front().is_some_and(is_plain_message) => {
+            match pass.batch.pop() {
+                Some(packet) => {
+                    pass.counts.packets_in += 1;
+                    pass.handled += 1;
+                    packet
+                }
+                None => return Poll::Pending,
             }
-            None => {
-                pass.messages_idle = true;
-                Poll::Pending
-            }
-        })
-    })
-    .await
+        }
+        None => return Poll::Pending,
+    };
+    pass.message_waits = true;
+    Poll::Ready(packet)
 }

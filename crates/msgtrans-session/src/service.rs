@@ -230,7 +230,7 @@ impl<F: Future<Output = ()>> Running<F> {
                 pass.counts.requests_overloaded += 1;
                 let text = "too many requests of this session run already";
                 // A Failure of known words always encodes.
-                let _ = pass.push(Packet::failure(request.message_id, Code::OVERLOADED, text));
+                let _ = pass.push(&Packet::failure(request.message_id, Code::OVERLOADED, text));
             }
         })
     }

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use crate::compress;
-use crate::pass::{self, BATCH_BYTES, Offered, Pass, Scratch};
+use crate::pass::{self, Offered};
 use crate::request::RequestTable;
 use crate::runtime::SessionRuntime;
 use crate::stats::{SessionCounters, SessionStats};
@@ -160,73 +160,38 @@ impl Shared {
         self.end.notify_waiters();
     }
 
-    /// Moves queued packets into the pass while it has room; whether nothing is left in the queue.
-    pub(crate) fn drain_into(&self, pass: &mut Pass) -> bool {
-        let room = BATCH_BYTES.saturating_sub(pass.out_len());
-        if room == 0 {
-            return false;
-        }
-        let mut scratch = Scratch::take();
-        let left = self.mailbox.take(room, &mut scratch.items, Outgoing::bytes);
-        for item in scratch.items.drain(..) {
-            self.push_last(pass, item);
-        }
-        scratch.put_back();
-        !left
-    }
-
-    /// Adds an item that was queued, whatever room there is: the queue's own bound holds.
-    pub(crate) fn push_last(&self, pass: &mut Pass, item: Outgoing) {
-        match item {
-            Outgoing::Packet(packet, confirmation) => match pass.push(packet) {
-                Ok(()) => {
-                    if let (Some(confirmation), Some(out)) = (confirmation, &mut pass.out) {
-                        out.confirm(confirmation);
-                    }
-                }
-                // Checked before it was queued; the confirmation's drop tells who waits.
-                Err(invalid) => {
-                    tracing::warn!(error = %invalid.0, packet = ?invalid.1, "a queued packet could not be encoded");
-                }
-            },
-            Outgoing::Encoded(bytes) => {
-                if let Some(out) = &mut pass.out {
-                    out.push_encoded(&bytes);
-                    pass.counts.packets_out += 1;
-                }
-            }
-        }
-    }
-
     /// Everything that can be wrong with a packet is found here, before it is queued.
-    fn prepare(self: &Arc<Self>, mut packet: Packet) -> Result<(Packet, WireVersion), SendError> {
+    #[inline]
+    fn prepare(self: &Arc<Self>, packet: &mut Packet) -> Result<(), SendErrorKind> {
         let Some(version) = self.version().filter(|_| self.reason().is_none()) else {
-            return Err(SendError::new(self.closed_kind(), packet));
+            return Err(self.closed_kind());
         };
         if !self.runtime.middleware.is_empty() {
-            let session = Session {
-                shared: self.clone(),
-            };
-            for middleware in &self.runtime.middleware {
-                if let Err(error) = middleware.on_outbound(&session, &mut packet) {
-                    return Err(SendError::new(
-                        SendErrorKind::Refused(error.to_string()),
-                        packet,
-                    ));
-                }
-            }
+            self.pass_middleware(packet)?;
         }
         packet.assign_id(|| self.next_id.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
         // The common case is told apart from lengths alone.
         let small = packet.payload.len() + packet.ext_header.len() + HEADER_LEN <= 65_536
             && packet.meta.is_none();
-        if !small && let Err(error) = self.check_size(&packet, version) {
-            return Err(SendError::new(error, packet));
+        if !small {
+            self.check_size(packet, version)?;
         }
         if packet.compression != Compression::None || self.runtime.config.compression.is_some() {
-            packet = self.compress(packet, version)?;
+            self.compress(packet, version)?;
         }
-        Ok((packet, version))
+        Ok(())
+    }
+
+    fn pass_middleware(self: &Arc<Self>, packet: &mut Packet) -> Result<(), SendErrorKind> {
+        let session = Session {
+            shared: self.clone(),
+        };
+        for middleware in &self.runtime.middleware {
+            middleware
+                .on_outbound(&session, packet)
+                .map_err(|error| SendErrorKind::Refused(error.to_string()))?;
+        }
+        Ok(())
     }
 
     fn check_size(&self, packet: &Packet, version: WireVersion) -> Result<(), EncodeError> {
@@ -238,7 +203,7 @@ impl Shared {
         Ok(())
     }
 
-    fn compress(&self, mut packet: Packet, version: WireVersion) -> Result<Packet, SendError> {
+    fn compress(&self, packet: &mut Packet, version: WireVersion) -> Result<(), EncodeError> {
         let features = self.features();
         let asked = packet.compression != Compression::None;
         let algorithm = match (&self.runtime.config.compression, asked, version) {
@@ -249,40 +214,26 @@ impl Shared {
                 if !compress::feature_of(compression)
                     .is_some_and(|feature| features.contains(feature))
                 {
-                    return Err(SendError::new(
-                        EncodeError::CompressionUnavailable { compression },
-                        packet,
-                    ));
+                    return Err(EncodeError::CompressionUnavailable { compression });
                 }
                 compression
             }
             (Some(config), false, WireVersion::V2) => config.choose(packet.payload.len(), features),
             _ => Compression::None,
         };
-        match compress::compress(algorithm, &packet.payload) {
-            Ok(Some(payload)) => {
+        match compress::compress(algorithm, &packet.payload)? {
+            Some(payload) => {
                 packet.payload = payload;
                 packet.compression = algorithm;
             }
-            Ok(None) => packet.compression = Compression::None,
-            Err(error) => return Err(SendError::new(error, packet)),
+            None => packet.compression = Compression::None,
         }
-        Ok(packet)
+        Ok(())
     }
 
-    /// Into the pass, or into the queue; waits for room at most `wait`.
+    /// Into the queue; waits for room at most `wait`.
     async fn enqueue(&self, item: Outgoing, wait: Duration) -> Result<(), SendError> {
-        let item = match pass::offer(self, item) {
-            Offered::Taken => return Ok(()),
-            Offered::Invalid(invalid) => return Err(SendError::new(invalid.0, invalid.1)),
-            Offered::NotHere(item) => item,
-        };
         let bytes = item.bytes();
-        let item = match self.mailbox.try_push(item, bytes) {
-            Ok(()) => return Ok(()),
-            Err(PushError::Closed(item)) => return Err(self.refuse(item, self.closed_kind())),
-            Err(PushError::Full(item)) => item,
-        };
         let mut push = self.mailbox.push(item, bytes);
         match timeout(wait, poll_fn(|cx| std::pin::Pin::new(&mut push).poll(cx))).await {
             Ok(Ok(())) => Ok(()),
@@ -297,35 +248,33 @@ impl Shared {
         }
     }
 
+    /// Into the queue if there is room now.
+    fn try_enqueue(&self, item: Outgoing) -> Result<(), PushError<Outgoing>> {
+        let bytes = item.bytes();
+        self.mailbox.try_push(item, bytes)
+    }
+
+    fn refuse_full(&self, error: PushError<Outgoing>) -> SendError {
+        match error {
+            PushError::Closed(item) => self.refuse(item, self.closed_kind()),
+            PushError::Full(item) => {
+                let (_, queued) = self.mailbox.len();
+                self.refuse(
+                    item,
+                    SendErrorKind::Full {
+                        queued,
+                        max: self.mailbox.bounds().bytes,
+                    },
+                )
+            }
+        }
+    }
+
     fn refuse(&self, item: Outgoing, kind: SendErrorKind) -> SendError {
         match item {
             Outgoing::Packet(packet, _) => SendError::new(kind, packet),
             Outgoing::Encoded(_) => SendError::taken(kind),
         }
-    }
-
-    fn try_enqueue(&self, item: Outgoing) -> Result<(), SendError> {
-        let item = match pass::offer(self, item) {
-            Offered::Taken => return Ok(()),
-            Offered::Invalid(invalid) => return Err(SendError::new(invalid.0, invalid.1)),
-            Offered::NotHere(item) => item,
-        };
-        let bytes = item.bytes();
-        self.mailbox
-            .try_push(item, bytes)
-            .map_err(|error| match error {
-                PushError::Closed(item) => self.refuse(item, self.closed_kind()),
-                PushError::Full(item) => {
-                    let (_, queued) = self.mailbox.len();
-                    self.refuse(
-                        item,
-                        SendErrorKind::Full {
-                            queued,
-                            max: self.mailbox.bounds().bytes,
-                        },
-                    )
-                }
-            })
     }
 }
 
@@ -373,23 +322,36 @@ impl Session {
     /// # Cost
     /// Inside the session's own handler: an encode into the batch that ends the pass. Elsewhere: a short lock, and one
     /// wake for all that is sent until the session has looked.
-    pub async fn send(&self, packet: Packet) -> Result<(), SendError> {
-        let (packet, _) = self.shared.prepare(check_type(packet)?)?;
-        self.shared
-            .enqueue(
-                Outgoing::Packet(packet, None),
-                self.shared.runtime.config.send_timeout,
-            )
-            .await
+    pub async fn send(&self, mut packet: Packet) -> Result<(), SendError> {
+        // By reference as far as it goes: a packet is 88 bytes, and each move of it costs.
+        if let Err(kind) = check_type(&packet).and_then(|()| self.shared.prepare(&mut packet)) {
+            return Err(SendError::new(kind, packet));
+        }
+        match pass::offer(&self.shared, &packet) {
+            Offered::Taken => Ok(()),
+            Offered::Invalid(error) => Err(SendError::new(error, packet)),
+            Offered::NotHere => self.queue(Outgoing::Packet(packet, None)).await,
+        }
     }
 
     /// Sends without waiting.
     ///
     /// # Errors
     /// As [`send`](Self::send); a full queue hands the packet back at once.
-    pub fn try_send(&self, packet: Packet) -> Result<(), SendError> {
-        let (packet, _) = self.shared.prepare(check_type(packet)?)?;
-        self.shared.try_enqueue(Outgoing::Packet(packet, None))
+    pub fn try_send(&self, mut packet: Packet) -> Result<(), SendError> {
+        if let Err(kind) = check_type(&packet).and_then(|()| self.shared.prepare(&mut packet)) {
+            return Err(SendError::new(kind, packet));
+        }
+        match pass::offer(&self.shared, &packet) {
+            Offered::Taken => Ok(()),
+            Offered::Invalid(error) => Err(SendError::new(error, packet)),
+            Offered::NotHere => {
+                let item = Outgoing::Packet(packet, None);
+                self.shared
+                    .try_enqueue(item)
+                    .map_err(|error| self.shared.refuse_full(error))
+            }
+        }
     }
 
     /// Another name of [`try_send`](Self::try_send).
@@ -408,12 +370,12 @@ impl Session {
     ///
     /// # Cancel safety
     /// Once queued the packet is sent all the same.
-    pub async fn send_confirmed(&self, packet: Packet) -> Result<(), SendError> {
-        let (packet, _) = self.shared.prepare(check_type(packet)?)?;
+    pub async fn send_confirmed(&self, mut packet: Packet) -> Result<(), SendError> {
+        if let Err(kind) = check_type(&packet).and_then(|()| self.shared.prepare(&mut packet)) {
+            return Err(SendError::new(kind, packet));
+        }
         let (confirmation, confirmed) = Confirmation::new();
-        let item = Outgoing::Packet(packet, Some(confirmation));
-        self.shared
-            .enqueue(item, self.shared.runtime.config.send_timeout)
+        self.queue(Outgoing::Packet(packet, Some(confirmation)))
             .await?;
         if confirmed.await {
             Ok(())
@@ -465,13 +427,18 @@ impl Session {
         if at.is_some() {
             shared.deadlines_changed.store(true, Ordering::Release);
         }
-        let (packet, _) = self.shared.prepare(packet.with_message_id(id))?;
-        shared
-            .enqueue(
-                Outgoing::Packet(packet, None),
-                config.send_timeout.min(deadline),
-            )
-            .await?;
+        packet = packet.with_message_id(id);
+        if let Err(kind) = self.shared.prepare(&mut packet) {
+            return Err(SendError::new(kind, packet).into());
+        }
+        match pass::offer(shared, &packet) {
+            Offered::Taken => {}
+            Offered::Invalid(error) => return Err(SendError::new(error, packet).into()),
+            Offered::NotHere => {
+                self.queue_for(Outgoing::Packet(packet, None), deadline)
+                    .await?
+            }
+        }
         pending.sent = true;
         let result = poll_fn(|cx| shared.requests().poll(id, cx)).await;
         if result.is_ok() {
@@ -550,28 +517,50 @@ impl Session {
                 max,
             }));
         }
-        self.shared.try_enqueue(Outgoing::Encoded(frame))
+        self.shared
+            .try_enqueue(Outgoing::Encoded(frame))
+            .map_err(|error| self.shared.refuse_full(error))
     }
 
     /// Answers a request of the peer; waits for room like [`send`](Self::send).
-    pub(crate) async fn reply(&self, packet: Packet) -> Result<(), SendError> {
-        let (packet, _) = self.shared.prepare(packet)?;
-        self.shared
-            .enqueue(
-                Outgoing::Packet(packet, None),
-                self.shared.runtime.config.send_timeout,
-            )
-            .await
+    pub(crate) async fn reply(&self, mut packet: Packet) -> Result<(), SendError> {
+        if let Err(kind) = self.shared.prepare(&mut packet) {
+            return Err(SendError::new(kind, packet));
+        }
+        match pass::offer(&self.shared, &packet) {
+            Offered::Taken => Ok(()),
+            Offered::Invalid(error) => Err(SendError::new(error, packet)),
+            Offered::NotHere => self.queue(Outgoing::Packet(packet, None)).await,
+        }
+    }
+
+    async fn queue(&self, item: Outgoing) -> Result<(), SendError> {
+        self.queue_for(item, Duration::MAX).await
+    }
+
+    /// Into the queue, waiting for room at most `wait` and the session's `send_timeout`.
+    async fn queue_for(&self, item: Outgoing, wait: Duration) -> Result<(), SendError> {
+        match self.shared.try_enqueue(item) {
+            Ok(()) => Ok(()),
+            Err(PushError::Closed(item)) => {
+                Err(self.shared.refuse(item, self.shared.closed_kind()))
+            }
+            // Boxed, because few sends wait and every send would be larger for it.
+            Err(PushError::Full(item)) => {
+                Box::pin(
+                    self.shared
+                        .enqueue(item, wait.min(self.shared.runtime.config.send_timeout)),
+                )
+                .await
+            }
+        }
     }
 }
 
-fn check_type(packet: Packet) -> Result<Packet, SendError> {
+fn check_type(packet: &Packet) -> Result<(), SendErrorKind> {
     match packet.packet_type {
-        PacketType::OneWay | PacketType::Response => Ok(packet),
-        packet_type => Err(SendError::new(
-            EncodeError::NotForApplications { packet_type },
-            packet,
-        )),
+        PacketType::OneWay | PacketType::Response => Ok(()),
+        packet_type => Err(EncodeError::NotForApplications { packet_type }.into()),
     }
 }
 

@@ -57,7 +57,7 @@ impl Peer {
     /// # Errors
     /// The packet cannot be put on this wire.
     pub fn queue(&mut self, packet: Packet) -> Result<(), EncodeError> {
-        self.batch().push(packet).map_err(|refused| refused.0)
+        self.batch().push(&packet)
     }
 
     /// Like [`queue`](Self::queue), and says when the protocol has taken the packet.

@@ -92,27 +92,40 @@ impl OutboundBatch {
         }
     }
 
-    /// Adds a packet; it is encoded at once.
+    /// Adds a packet: encoded at once, or, for a [`Framing::Packets`] protocol, as one more reference to its parts. By
+    /// reference, because a packet on its way out has been moved often enough.
     ///
     /// # Errors
-    /// The packet cannot be put on this wire and comes back; nothing was added.
+    /// The packet cannot be put on this wire; nothing was added.
     #[inline]
-    pub fn push(&mut self, packet: Packet) -> Result<(), Box<(EncodeError, Packet)>> {
+    pub fn push(&mut self, packet: &Packet) -> Result<(), EncodeError> {
         match self.framing {
-            Framing::Encode(encode) => match encode(&packet, self.version, &mut self.out) {
-                Ok(()) => Ok(()),
-                Err(error) => Err(Box::new((error, packet))),
-            },
-            // What an encoder would refuse is refused here too, so that a protocol without one behaves like the rest.
-            Framing::Packets => match encoded_len(&packet, self.version) {
-                Ok(_) => {
-                    self.packet_bytes += packet.queued_bytes();
-                    self.packets.push_back(packet);
-                    Ok(())
-                }
-                Err(error) => Err(Box::new((error, packet))),
-            },
+            Framing::Encode(encode) => encode(packet, self.version, &mut self.out),
+            Framing::Packets => self.push_packet(packet),
         }
+    }
+
+    fn push_packet(&mut self, packet: &Packet) -> Result<(), EncodeError> {
+        // What an encoder would refuse is refused here too, so that a protocol without one behaves like the rest.
+        encoded_len(packet, self.version)?;
+        self.packet_bytes += packet.queued_bytes();
+        self.packets.push_back(packet.clone());
+        Ok(())
+    }
+
+    /// Makes an empty batch ready for another connection; its memory stays.
+    pub fn reset(&mut self, framing: Framing, version: WireVersion) {
+        debug_assert!(
+            self.is_empty() && !self.has_confirmations(),
+            "a batch with something in it is somebody's"
+        );
+        self.framing = framing;
+        self.version = version;
+    }
+
+    /// Memory held for encoded bytes.
+    pub fn capacity(&self) -> usize {
+        self.out.capacity()
     }
 
     /// Adds bytes that [`Framing::Encode`] of the same function and version made elsewhere.

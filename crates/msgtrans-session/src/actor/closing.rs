@@ -7,9 +7,9 @@ use msgtrans_actor::Lane;
 use msgtrans_core::{CloseReason, Goodbye, Initiator, PacketType};
 use tokio::time::Instant;
 
-use super::{Phase, SessionActor, Work, discard};
+use super::{Phase, SessionActor, discard};
 use crate::events::TransportEvent;
-use crate::pass;
+use crate::pass::{self, Pass};
 
 /// How long the peer has to close after our Goodbye has gone (wire format, section 6).
 const LINGER: Duration = Duration::from_secs(1);
@@ -50,12 +50,12 @@ impl SessionActor {
         } else {
             // Bounded by the queue's own bound.
             for item in items {
-                pass::current(|pass| self.session.shared.push_last(pass, item));
+                pass::current(|pass| pass.push_item(item));
             }
             if goodbye && self.is_v2() {
                 let frame =
                     Goodbye::new(reason.code, reason.reason.clone()).to_packet(PacketType::Goodbye);
-                self.push_control(frame);
+                self.push_control(&frame);
             }
         }
         let deadline = self.now
@@ -75,7 +75,6 @@ impl SessionActor {
     pub(super) fn drop_connection(&mut self, reason: CloseReason) {
         let reason = self.stop(reason);
         discard(self.shared().mailbox.close());
-        pass::current(|pass| pass.out = None);
         self.finished(reason);
     }
 
@@ -100,17 +99,8 @@ impl SessionActor {
     /// Records the reason, fails who waits for responses, and lets the handler's futures go.
     fn stop(&mut self, reason: CloseReason) -> CloseReason {
         let reason = self.fail_waiters(reason);
-        if let Some(work) = &mut self.work {
-            **work = Work::default();
-        }
-        pass::current(|pass| {
-            pass.open = false;
-            pass.messages.clear();
-            pass.requests.clear();
-            pass.inbound_bytes = 0;
-            pass.messages_idle = true;
-            pass.requests_running = 0;
-        });
+        self.lanes = None;
+        pass::current(Pass::abandon_work);
         reason
     }
 
@@ -174,8 +164,7 @@ impl SessionActor {
 
     /// The connection has closed: everybody hears of it.
     fn finished(&mut self, reason: CloseReason) {
-        pass::current(|pass| pass.out = None);
-        self.leftover = None;
+        pass::current(|pass| *pass.out_mut() = None);
         self.blocked = false;
         self.connection = Box::new(super::gone::Gone::new(
             self.session.info().clone(),

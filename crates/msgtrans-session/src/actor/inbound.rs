@@ -1,5 +1,6 @@
 //! The inbound lane: read, sort, handle.
 
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use msgtrans_actor::Lane;
@@ -13,58 +14,59 @@ use tokio::time::Instant;
 use super::{OUT_PAUSE, Phase, SessionActor};
 use crate::compress::decompress;
 use crate::events::TransportEvent;
-use crate::pass::{self, BATCH_BYTES, Scratch};
+use crate::pass::{self, BATCH_BYTES, is_plain_message};
 
 impl SessionActor {
     pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Lane {
-        let mut scratch = Scratch::take();
-        if let Some(work) = &mut self.work
-            && !work.unsorted.is_empty()
-        {
-            std::mem::swap(&mut work.unsorted, &mut scratch.batch);
-        }
+        let mut budget = BATCH_BYTES;
         let mut lane = Lane::Idle;
-        if scratch.batch.is_empty() && self.may_read() {
-            match self
-                .connection
-                .poll_recv(cx, BATCH_BYTES, &mut scratch.batch)
-            {
-                Poll::Pending => {}
-                Poll::Ready(Ok(Received::Packets)) => lane = Lane::Busy,
-                Poll::Ready(Ok(Received::End)) => {
-                    self.end_of_stream();
-                    lane = Lane::Busy;
+        loop {
+            if pass::current(|pass| !pass.batch.is_empty()) {
+                // Read before, and not sorted because the peer was above its rate.
+                self.sort_batch(cx);
+            } else if self.may_read() {
+                // Out of the stack, because a connection may run code of its own.
+                let mut batch = pass::current(|pass| std::mem::take(&mut pass.batch));
+                let received = self.connection.poll_recv(cx, budget, &mut batch);
+                budget = budget.saturating_sub(batch.bytes());
+                pass::current(|pass| pass.batch = batch);
+                match received {
+                    Poll::Pending => break,
+                    Poll::Ready(Ok(Received::Packets)) => self.sort_batch(cx),
+                    Poll::Ready(Ok(Received::End)) => self.end_of_stream(),
+                    Poll::Ready(Err(error)) => self.lost(error),
                 }
-                Poll::Ready(Err(error)) => {
-                    self.lost(error);
-                    lane = Lane::Busy;
-                }
+            } else {
+                break;
+            }
+            self.poll_lanes(cx);
+            // A read that was not short is followed by another one, and a short one by a look that costs no system call
+            // and stores the waker, until the budget is spent.
+            let paused = pass::current(|pass| !pass.batch.is_empty());
+            if !matches!(self.phase, Phase::Open) || budget == 0 {
+                lane = Lane::Busy;
+                break;
+            }
+            if paused {
+                break;
             }
         }
-        let version = scratch.batch.version();
-        let handled = self.sort_batch(cx, &mut scratch, version);
-        let paused =
-            !scratch.batch.is_empty() && matches!(self.phase, Phase::Open | Phase::Ending { .. });
-        if paused {
-            let work = self.work.get_or_insert_default();
-            std::mem::swap(&mut work.unsorted, &mut scratch.batch);
-        }
-        scratch.batch.clear();
-        scratch.put_back();
-        self.poll_lanes(cx);
+        self.poll_waiting_lanes(cx);
+        let handled = pass::current(|pass| std::mem::take(&mut pass.handled));
         if handled > 0 {
             // Once a pass, not once a packet: the clock costs as much as a packet.
             self.runtime()
                 .stats
                 .handled(Instant::now().saturating_duration_since(self.now), handled);
         }
-        if paused { lane.min(Lane::Idle) } else { lane }
+        lane
     }
 
     /// Messages that came before the peer's end are handled; then the session closes.
     pub(super) fn poll_ending(&mut self, cx: &mut Context<'_>) -> Lane {
         self.poll_lanes(cx);
-        let busy = pass::current(|pass| !pass.messages_idle || !pass.messages.is_empty());
+        self.poll_waiting_lanes(cx);
+        let busy = pass::current(|pass| pass.message_waits || !pass.messages.is_empty());
         match &self.phase {
             Phase::Ending { reason, .. } if !busy => {
                 let reason = reason.clone();
@@ -82,71 +84,84 @@ impl SessionActor {
         })
     }
 
-    /// Sorts packets until the batch is empty, the session ends, or the peer's rate is spent. Returns how many messages
-    /// and requests were handed on.
-    fn sort_batch(
-        &mut self,
-        cx: &mut Context<'_>,
-        scratch: &mut Scratch,
-        version: Option<WireVersion>,
-    ) -> u64 {
-        if !self.settled && version.is_some() {
-            self.settle_late(scratch, version);
+    /// Sorts packets until the batch is empty, the session ends, or the peer's rate is spent.
+    fn sort_batch(&mut self, cx: &mut Context<'_>) {
+        if !self.settled {
+            self.settle_late();
         }
-        let mut handled = 0;
+        let limits = self
+            .rare
+            .as_ref()
+            .is_some_and(|rare| rare.session_limiter.is_some());
+        let plain = !limits && self.runtime().middleware.is_empty();
         let mut last = None;
-        while let Some(front) = scratch.batch.front() {
-            if !matches!(self.phase, Phase::Open) {
-                break;
+        while matches!(self.phase, Phase::Open) {
+            let Some((packet_type, direct)) = pass::current(|pass| {
+                let direct = plain
+                    && !pass.message_waits
+                    && pass.messages.is_empty()
+                    && pass.requests.is_empty();
+                pass.batch
+                    .front()
+                    .map(|front| (front.packet_type, direct && is_plain_message(front)))
+            }) else {
+                return;
+            };
+            if direct {
+                // A run of plain messages: the lane takes them where they lie.
+                pass::current(|pass| pass.direct = true);
+                self.poll_message_lane(cx);
+                pass::current(|pass| pass.direct = false);
+                last = None;
+                continue;
             }
-            let limited = matches!(front.packet_type, PacketType::OneWay | PacketType::Request);
-            if limited && !self.within_rate() {
-                break;
+            let counted = matches!(packet_type, PacketType::OneWay | PacketType::Request);
+            if counted && !self.within_rate() {
+                return;
             }
-            handled += u64::from(limited);
-            let kind = limited.then_some(front.packet_type);
-            if let (Some(before), Some(now)) = (last, kind)
-                && before != now
-            {
+            if counted && last.is_some_and(|last| last != packet_type) {
                 // Messages and requests have lanes of their own: what came first starts first.
                 self.poll_lanes(cx);
             }
-            last = kind.or(last);
-            if let Some(packet) = scratch.batch.pop() {
+            if counted {
+                last = Some(packet_type);
+            }
+            let packet = pass::current(|pass| {
+                pass.handled += u64::from(counted);
+                pass.batch.pop()
+            });
+            if let Some(packet) = packet {
                 self.sort(packet);
             }
         }
-        handled
     }
 
     /// The first frame of a peer that was taken for one that listens first.
-    fn settle_late(&mut self, scratch: &mut Scratch, version: Option<WireVersion>) {
-        let is_hello = scratch
-            .batch
-            .front()
-            .is_some_and(|packet| packet.packet_type == PacketType::Hello);
-        match version {
-            Some(WireVersion::V2) if is_hello => {
-                if let Some(packet) = scratch.batch.pop()
-                    && let Err(error) = self.late_hello(&packet)
-                {
-                    self.lost(error.into());
-                }
-            }
-            Some(WireVersion::V1) => self.settle(WireVersion::V1),
-            _ => {
-                let packet_type = scratch
-                    .batch
-                    .pop()
-                    .map_or(PacketType::OneWay, |packet| packet.packet_type);
-                self.lost(
-                    DecodeError::OutOfPlace {
-                        packet_type,
-                        why: "the first frame must be Hello",
-                    }
-                    .into(),
-                );
-            }
+    fn settle_late(&mut self) {
+        let (version, is_hello) = pass::current(|pass| {
+            let is_hello = pass
+                .batch
+                .front()
+                .is_some_and(|packet| packet.packet_type == PacketType::Hello);
+            (pass.batch.version(), is_hello)
+        });
+        if version == Some(WireVersion::V1) {
+            return self.settle(WireVersion::V1);
+        }
+        let Some(packet) = pass::current(|pass| pass.batch.pop()) else {
+            return;
+        };
+        let outcome = if is_hello {
+            self.late_hello(&packet)
+        } else {
+            let packet_type = packet.packet_type;
+            Err(DecodeError::OutOfPlace {
+                packet_type,
+                why: "the first frame must be Hello",
+            })
+        };
+        if let Err(error) = outcome {
+            self.lost(error.into());
         }
     }
 
@@ -181,7 +196,6 @@ impl SessionActor {
     /// Hands one packet on to whom it is for.
     pub(super) fn sort(&mut self, mut packet: Packet) {
         if packet.packet_type.is_data() {
-            self.received += 1;
             pass::current(|pass| pass.counts.packets_in += 1);
             if packet.compression != Compression::None {
                 let max = self.runtime().config.decompressed_max;
@@ -191,11 +205,13 @@ impl SessionActor {
                 }
                 packet.compression = Compression::None;
             }
-            if packet.flags.contains(Flags::ACK_NOW) {
-                self.push_control(Packet::numbered(
+            if packet.flags.contains(Flags::ACK_NOW) && self.is_v2() {
+                let received = self.shared().counters.packets_in.load(Ordering::Relaxed)
+                    + pass::current(|pass| pass.counts.packets_in);
+                self.push_control(&Packet::numbered(
                     PacketType::Ack,
                     0,
-                    self.received.to_be_bytes().to_vec(),
+                    received.to_be_bytes().to_vec(),
                 ));
             }
             if !self.runtime().middleware.is_empty() && !self.passes_middleware(&mut packet) {
@@ -263,7 +279,7 @@ impl SessionActor {
                 let (code, message) = (error.code(), error.to_string());
                 match packet.packet_type {
                     PacketType::Request if self.is_v2() => {
-                        self.push_control(Packet::failure(packet.message_id, code, message));
+                        self.push_control(&Packet::failure(packet.message_id, code, message));
                     }
                     PacketType::Response => {
                         self.complete(
@@ -328,7 +344,7 @@ impl SessionActor {
             // A peer that pings and does not read gets the last answer when it reads again.
             self.rare().pong_due = Some(pong);
         } else {
-            self.push_control(pong);
+            self.push_control(&pong);
         }
     }
 
@@ -343,7 +359,7 @@ impl SessionActor {
         };
         if self.is_v2() {
             for id in cancels {
-                self.push_control(Packet::numbered(
+                self.push_control(&Packet::numbered(
                     PacketType::Cancel,
                     id,
                     bytes::Bytes::new(),
@@ -351,39 +367,55 @@ impl SessionActor {
             }
         }
         if let Some(pong) = pong {
-            self.push_control(pong);
+            self.push_control(&pong);
         }
     }
 
-    /// Lets the handler run: messages in order, requests beside each other.
+    /// Lets the handler run on what is new: messages in order, requests beside each other.
     fn poll_lanes(&mut self, cx: &mut Context<'_>) {
         let (messages, requests) = pass::current(|pass| {
             (
-                !pass.messages.is_empty() || !pass.messages_idle,
-                !pass.requests.is_empty()
-                    || pass.requests_running > 0
-                    || !pass.cancelled.is_empty(),
+                !pass.messages.is_empty(),
+                !pass.requests.is_empty() || !pass.cancelled.is_empty(),
             )
         });
-        if !messages && !requests {
-            return;
-        }
-        let session = &self.session;
-        let service = &session.shared.runtime.service;
-        let work = self.work.get_or_insert_default();
         if messages {
-            let lane = work
-                .message_lane
-                .get_or_insert_with(|| service.messages(session.clone()));
-            // Lanes never end by themselves.
-            let _ = lane.as_mut().poll(cx);
+            self.poll_message_lane(cx);
         }
         if requests && matches!(self.phase, Phase::Open) {
-            let lane = work
-                .request_lane
-                .get_or_insert_with(|| service.requests(session.clone()));
-            let _ = lane.as_mut().poll(cx);
+            self.poll_request_lane(cx);
         }
+    }
+
+    /// Lets a handler that waits go on: it may be what woke the task.
+    fn poll_waiting_lanes(&mut self, cx: &mut Context<'_>) {
+        let (messages, requests) =
+            pass::current(|pass| (pass.message_waits, pass.requests_running > 0));
+        if messages {
+            self.poll_message_lane(cx);
+        }
+        if requests && matches!(self.phase, Phase::Open) {
+            self.poll_request_lane(cx);
+        }
+    }
+
+    fn poll_message_lane(&mut self, cx: &mut Context<'_>) {
+        let session = &self.session;
+        let lanes = self.lanes.get_or_insert_default();
+        let lane = lanes
+            .messages
+            .get_or_insert_with(|| session.shared.runtime.service.messages(session.clone()));
+        // Lanes never end by themselves.
+        let _ = lane.as_mut().poll(cx);
+    }
+
+    fn poll_request_lane(&mut self, cx: &mut Context<'_>) {
+        let session = &self.session;
+        let lanes = self.lanes.get_or_insert_default();
+        let lane = lanes
+            .requests
+            .get_or_insert_with(|| session.shared.runtime.service.requests(session.clone()));
+        let _ = lane.as_mut().poll(cx);
     }
 
     fn end_of_stream(&mut self) {

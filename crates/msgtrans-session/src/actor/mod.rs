@@ -23,12 +23,12 @@ use msgtrans_core::{
     CloseReason, Code, ConnectError, Goodbye, Packet, PacketType, SessionId, WireVersion,
     WireVersions,
 };
-use msgtrans_transport::{Connection, ConnectionError, Framing, OutboundBatch, Progress};
+use msgtrans_transport::{Connection, ConnectionError, Framing, Progress};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::opening::{OpenError, Opening, Role, may_listen_first};
-use crate::pass::{self, BATCH_BYTES, Pass, Scratch};
+use crate::pass::{self, BATCH_BYTES, Pass};
 use crate::rate_limit::RateLimiter;
 use crate::runtime::SessionRuntime;
 use crate::service::LaneFuture;
@@ -51,10 +51,10 @@ pub struct SessionActor {
     /// Whether the session was announced.
     announced: bool,
     waker: Option<Waker>,
-    /// What a write did not take.
-    leftover: Option<Box<OutboundBatch>>,
-    /// What only a session with work at hand needs.
-    work: Option<Box<Work>>,
+    /// What is at hand: packets to handle, bytes to write.
+    pass: Option<Box<Pass>>,
+    /// The handler's lanes, once there was something for them.
+    lanes: Option<Box<Lanes>>,
     /// What only some sessions have.
     rare: Option<Box<Rare>>,
     alarm: Option<(Instant, TimerKey)>,
@@ -62,8 +62,6 @@ pub struct SessionActor {
     heard: Instant,
     wrote: Instant,
     progress: Progress,
-    /// Data frames received.
-    received: u64,
     heartbeat: std::time::Duration,
     /// Held as long as the task lives.
     permit: Option<Box<dyn Send>>,
@@ -84,19 +82,11 @@ enum Phase {
     Done,
 }
 
-/// Inbound packets at hand and the lanes that handle them.
+/// The handler at work.
 #[derive(Default)]
-struct Work {
-    /// Read but not yet sorted: the peer is above its rate.
-    unsorted: msgtrans_core::PacketBatch,
-    messages: VecDeque<Packet>,
-    requests: VecDeque<Packet>,
-    inbound_bytes: usize,
-    message_lane: Option<LaneFuture>,
-    request_lane: Option<LaneFuture>,
-    /// Whether the message lane is inside the handler.
-    message_waits: bool,
-    requests_running: usize,
+struct Lanes {
+    messages: Option<LaneFuture>,
+    requests: Option<LaneFuture>,
 }
 
 #[derive(Default)]
@@ -202,14 +192,13 @@ impl SessionActor {
             blocked: false,
             announced: false,
             waker: None,
-            leftover: None,
-            work: None,
+            pass: None,
+            lanes: None,
             rare: None,
             alarm: None,
             now,
             heard: now,
             wrote: now,
-            received: 0,
             heartbeat,
             permit: None,
         }
@@ -228,7 +217,15 @@ impl SessionActor {
         self.settled = true;
         self.connection
             .set_wire(version, self.runtime().config.limits);
+        self.set_wire(version);
+    }
+
+    /// Packets can be framed from here on. Before the first pass there is none to tell.
+    fn set_wire(&mut self, version: WireVersion) {
         self.wire = Some((self.connection.framing(), version));
+        if pass::in_handler() {
+            pass::current(|pass| pass.wire(self.wire));
+        }
     }
 
     fn is_v2(&self) -> bool {
@@ -236,17 +233,10 @@ impl SessionActor {
     }
 
     /// Adds a frame of the session's own to the pass.
-    fn push_control(&mut self, packet: Packet) {
-        let wire = self.wire;
-        pass::current(|pass| {
-            if let (None, Some((framing, version))) = (&pass.out, wire) {
-                pass.out = Some(OutboundBatch::new(framing, version));
-            }
-            if let Err(invalid) = pass.push(packet) {
-                let (error, packet) = *invalid;
-                tracing::error!(%error, ?packet, "a frame of the session's own could not be encoded");
-            }
-        });
+    fn push_control(&mut self, packet: &Packet) {
+        if let Err(error) = pass::current(|pass| pass.push(packet)) {
+            tracing::error!(%error, ?packet, "a frame of the session's own could not be encoded");
+        }
     }
 
     fn rare(&mut self) -> &mut Rare {
@@ -285,18 +275,13 @@ impl SessionActor {
             rare.drain_said = true;
             let frame = goodbye.to_packet(PacketType::GoAway);
             if self.is_v2() {
-                self.push_control(frame);
+                self.push_control(&frame);
             }
             // Requests that were on their way when the peer heard of it still count as work.
             self.heard = self.now;
             return;
         }
-        let working = pass::current(|pass| {
-            pass.requests_running > 0
-                || !pass.messages_idle
-                || pass.inbound_bytes > 0
-                || pass.out_len() > 0
-        });
+        let working = !pass::current(|pass| pass.is_idle());
         let quiet = self.now.saturating_duration_since(self.heard) >= time::DRAIN_QUIET;
         if !working
             && quiet
@@ -309,26 +294,19 @@ impl SessionActor {
 
     /// Writes the pass's batch; whether everything has gone.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
-        let mut batch = pass::current(|pass| pass.out.take());
-        let empty = batch
-            .as_ref()
-            .is_none_or(|batch| batch.is_empty() && !batch.has_confirmations());
-        if empty && !self.blocked {
-            // Nothing to write and nothing half written.
-            pass::current(|pass| pass.out = batch);
+        if !self.blocked && !pass::current(|pass| pass.has_out()) {
             return Ok(true);
         }
         if !self.settled {
             // Whoever writes first to a peer that listens first decides for version 1.
             self.settle(WireVersion::V1);
         }
-        let (framing, version) = match self.wire {
-            Some(wire) => wire,
-            None => return Ok(true),
+        // Out of the stack, because a connection may run code of its own.
+        let Some(mut out) = pass::current(|pass| pass.out_mut().take()) else {
+            return Ok(true);
         };
-        let out = batch.get_or_insert_with(|| OutboundBatch::new(framing, version));
-        let outcome = self.connection.poll_send(cx, out);
-        pass::current(|pass| pass.out = batch);
+        let outcome = self.connection.poll_send(cx, &mut out);
+        pass::current(|pass| *pass.out_mut() = Some(out));
         match outcome {
             Poll::Ready(Ok(())) => {
                 self.blocked = false;
@@ -376,29 +354,12 @@ impl Actor for SessionActor {
             self.waker = Some(cx.waker().clone());
             self.session.shared.mailbox.register(cx.waker());
         }
-        let mut pass = Pass::new(self.session.shared.key);
-        pass.open = matches!(self.phase, Phase::Open);
-        pass.can_fail = self.is_v2();
-        pass.out = match (self.leftover.take(), self.wire) {
-            (Some(batch), _) => Some(*batch),
-            (None, Some((framing, version))) => Some(OutboundBatch::new(framing, version)),
-            (None, None) => None,
-        };
-        match &mut self.work {
-            Some(work) => {
-                pass.messages = std::mem::take(&mut work.messages);
-                pass.requests = std::mem::take(&mut work.requests);
-                pass.inbound_bytes = work.inbound_bytes;
-                pass.messages_idle = !work.message_waits;
-                pass.requests_running = work.requests_running;
-            }
-            None => {
-                let mut scratch = Scratch::take();
-                pass.messages = std::mem::take(&mut scratch.messages);
-                pass.requests = std::mem::take(&mut scratch.requests);
-                scratch.put_back();
-            }
-        }
+        let mut pass = self.pass.take().unwrap_or_else(pass::fresh);
+        pass.begin(
+            self.session.shared.key,
+            self.wire,
+            matches!(self.phase, Phase::Open),
+        );
         pass::enter(pass);
     }
 
@@ -421,7 +382,7 @@ impl Actor for SessionActor {
     fn gather(&mut self, _: &mut Context<'_>) -> Lane {
         if matches!(self.phase, Phase::Open) {
             let drained =
-                !self.is_signalled() || pass::current(|pass| self.session.shared.drain_into(pass));
+                !self.is_signalled() || pass::current(|pass| pass.drain(&self.session.shared));
             if drained {
                 self.send_cancels();
             }
@@ -464,31 +425,10 @@ impl Actor for SessionActor {
             &self.session.shared.counters,
             &self.session.shared.runtime.stats,
         );
-        match pass.out.take() {
-            Some(batch) if batch.is_empty() && !batch.has_confirmations() => batch.recycle(),
-            Some(batch) => self.leftover = Some(Box::new(batch)),
-            None => {}
-        }
-        let busy = pass.requests_running > 0 || !pass.messages_idle || pass.inbound_bytes > 0;
-        if busy {
-            self.work.get_or_insert_default();
-        }
-        match &mut self.work {
-            Some(work) => {
-                work.message_waits = !pass.messages_idle;
-                work.requests_running = pass.requests_running;
-                work.inbound_bytes = pass.inbound_bytes;
-                work.messages = pass.messages;
-                work.requests = pass.requests;
-            }
-            None => {
-                Scratch {
-                    messages: pass.messages,
-                    requests: pass.requests,
-                    ..Scratch::take()
-                }
-                .put_back();
-            }
+        if pass.is_idle() {
+            pass::put_back(pass);
+        } else {
+            self.pass = Some(pass);
         }
         self.arm();
     }
@@ -500,20 +440,15 @@ impl Actor for SessionActor {
         self.runtime()
             .events_error(self.session.id(), error.into_transport());
         // The lanes may be half-way through anything: they are not polled again.
-        if let Some(work) = &mut self.work {
-            **work = Work::default();
-        }
-        pass::enter(Pass::new(self.session.shared.key));
-        if let Some(batch) = self.leftover.take() {
-            pass::current(|pass| pass.out = Some(*batch));
-        }
+        self.lanes = None;
+        let mut pass = self.pass.take().unwrap_or_else(pass::fresh);
+        pass.begin(self.session.shared.key, self.wire, false);
+        pass::enter(pass);
         self.begin_close(
             CloseReason::local(Code::HANDLER_FAILED, "the handler panicked"),
             true,
         );
-        if let Some(batch) = pass::leave().and_then(|mut pass| pass.out.take()) {
-            self.leftover = Some(Box::new(batch));
-        }
+        self.pass = pass::leave();
     }
 }
 

@@ -14,7 +14,7 @@ use crate::handler::Refusal;
 use crate::opening::{
     Decision, First, OpenError, Role, Terms, connect_request, first_frame, hello, welcome,
 };
-use crate::pass::Scratch;
+use crate::pass;
 
 impl SessionActor {
     pub(super) fn poll_opening(&mut self, cx: &mut Context<'_>) -> Lane {
@@ -39,12 +39,10 @@ impl SessionActor {
             }
             _ => {}
         }
-        let mut scratch = Scratch::take();
-        let received = self.connection.poll_recv(cx, 1, &mut scratch.batch);
-        let version = scratch.batch.version();
-        let packet = scratch.batch.pop();
-        scratch.batch.clear();
-        scratch.put_back();
+        let (received, packet, version) = pass::with_batch(|batch| {
+            let received = self.connection.poll_recv(cx, 1, batch);
+            (received, batch.pop(), batch.version())
+        });
         match (received, packet, version) {
             (Poll::Pending, ..) => self.listen_first(),
             (Poll::Ready(Ok(Received::Packets)), Some(packet), Some(version)) => {
@@ -71,7 +69,7 @@ impl SessionActor {
     fn dialled(&mut self) -> Lane {
         if self.is_v2() {
             let hello = hello(&self.runtime().config);
-            self.push_control(hello.to_packet());
+            self.push_control(&hello.to_packet());
         } else {
             let terms = Terms::v1(&self.runtime().config);
             self.open(terms);
@@ -189,11 +187,11 @@ impl SessionActor {
         }
         if terms.version == WireVersion::V2 {
             let welcome = welcome(&self.runtime().config, &terms, &self.session);
-            self.push_control(welcome.to_packet());
+            self.push_control(&welcome.to_packet());
         }
         if !settled {
             // The framing is the protocol's own; the version is decided by whoever speaks first.
-            self.wire = Some((self.connection.framing(), terms.version));
+            self.set_wire(terms.version);
         }
         self.open(terms);
         if let Some(packet) = first {
@@ -278,13 +276,7 @@ impl SessionActor {
             .set_wire(version, features, peer_max_frame, framing);
         let waited_for = self.tell_opener(Ok(self.session.clone()));
         self.phase = Phase::Open;
-        crate::pass::current(|pass| {
-            pass.open = true;
-            pass.can_fail = version == WireVersion::V2;
-            if pass.out.is_none() {
-                pass.out = Some(msgtrans_transport::OutboundBatch::new(framing, version));
-            }
-        });
+        pass::current(|pass| pass.open = true);
         let session = self.session.clone();
         let runtime = self.runtime().clone();
         if let Some(limit) = &runtime.config.rate_limit {
@@ -347,7 +339,7 @@ impl SessionActor {
                 retry_after,
                 ..Goodbye::new(code, reason)
             };
-            self.push_control(goodbye.to_packet(PacketType::Goodbye));
+            self.push_control(&goodbye.to_packet(PacketType::Goodbye));
             self.begin_close(CloseReason::local(code, reason), false);
         } else {
             self.drop_connection(CloseReason::local(code, reason));

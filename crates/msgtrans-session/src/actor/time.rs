@@ -120,7 +120,7 @@ impl SessionActor {
             }
             if now >= self.wrote + self.heartbeat {
                 if !self.blocked {
-                    self.push_control(Packet::numbered(PacketType::Ping, 0, bytes::Bytes::new()));
+                    self.push_control(&Packet::numbered(PacketType::Ping, 0, bytes::Bytes::new()));
                     pass::current(|pass| pass.counts.pings_out += 1);
                 }
                 self.let_idle_lanes_go();
@@ -157,16 +157,8 @@ impl SessionActor {
 
     /// A session that has been silent for a heartbeat needs no lanes.
     fn let_idle_lanes_go(&mut self) {
-        let idle = pass::current(|pass| {
-            pass.messages_idle && pass.requests_running == 0 && pass.inbound_bytes == 0
-        });
-        if idle
-            && self
-                .work
-                .as_ref()
-                .is_some_and(|work| work.unsorted.is_empty())
-        {
-            self.work = None;
+        if pass::current(|pass| !pass.is_working() && pass.batch.is_empty()) {
+            self.lanes = None;
         }
     }
 }

@@ -230,7 +230,7 @@ proptest! {
         let mut connection = connection(stream, WireVersion::V2);
         let mut batch = OutboundBatch::new(connection.framing(), WireVersion::V2);
         for packet in &sent {
-            batch.push(packet.clone()).expect("encodes");
+            batch.push(packet).expect("encodes");
         }
         while connection.poll_send(&mut cx(), &mut batch).is_pending() {}
         prop_assert!(batch.is_empty());
@@ -430,7 +430,7 @@ fn confirmed(confirmed: &mut crate::Confirmed) -> Poll<bool> {
 /// A batch of one packet and its confirmation.
 fn one(connection: &StreamConnection<Scripted>) -> (OutboundBatch, crate::Confirmed) {
     let mut batch = OutboundBatch::new(connection.framing(), WireVersion::V2);
-    batch.push(packet(1, 100)).expect("encodes");
+    batch.push(&packet(1, 100)).expect("encodes");
     let (confirmation, done) = Confirmation::new();
     batch.confirm(confirmation);
     (batch, done)

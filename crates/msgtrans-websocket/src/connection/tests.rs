@@ -121,7 +121,7 @@ fn text(text: &str) -> Packet {
 fn batch_of(connection: &impl Connection, packets: &[Packet]) -> OutboundBatch {
     let mut batch = OutboundBatch::new(connection.framing(), WireVersion::V2);
     for packet in packets {
-        batch.push(packet.clone()).expect("encodable");
+        batch.push(packet).expect("encodable");
     }
     batch
 }
@@ -531,7 +531,7 @@ fn a_confirmation_is_completed_with_its_bytes() {
     let mut out = batch_of(&connection, &[text("a")]);
     let (first, mut first_done) = Confirmation::new();
     out.confirm(first);
-    out.push(Packet::new(PacketType::OneWay, vec![0; 100]))
+    out.push(&Packet::new(PacketType::OneWay, vec![0; 100]))
         .expect("encodable");
     let (second, mut second_done) = Confirmation::new();
     out.confirm(second);

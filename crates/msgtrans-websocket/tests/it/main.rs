@@ -72,7 +72,7 @@ async fn send(
 ) {
     let mut out = OutboundBatch::new(connection.framing(), version);
     for packet in packets {
-        out.push(packet).expect("encodable");
+        out.push(&packet).expect("encodable");
     }
     poll_fn(|cx| connection.poll_send(cx, &mut out))
         .await

@@ -1,2 +1,85 @@
-//! The msgtrans command.
-fn main() {}
+//! The `msgtrans` command: the library on the command line, with its demonstration.
+#![forbid(unsafe_code)]
+
+mod connect;
+mod demo;
+mod failure;
+mod listen;
+mod output;
+mod request;
+mod send;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// One business code, any protocol: serve, try and measure MsgTrans endpoints.
+#[derive(Debug, Parser)]
+#[command(name = "msgtrans", version, propagate_version = true, after_help = NOTES)]
+struct Cli {
+    /// Print JSON objects, one a line, instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const NOTES: &str = "\
+URLs are tcp://host:port, ws://host:port/path and quic://host:port; options follow a question mark, as in \
+quic://host:port?pin=sha256/...
+
+Data goes to standard output, diagnostics to standard error. Exit codes: 0 done, 1 failed, 2 used wrongly.
+Environment: RUST_LOG chooses what is logged (warn by default), NO_COLOR turns colours off.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one server on every protocol, check that each does its job, and print how fast
+    Demo(demo::Args),
+    /// Serve until SIGTERM or Ctrl-C
+    Serve(serve::Args),
+    /// Send one message
+    Send(send::Args),
+    /// Make one request and print the response
+    Request(request::Args),
+    /// Print messages as they arrive
+    Listen(listen::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json);
+    output.init_log();
+    match run(cli.command, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(&output),
+    }
+}
+
+fn run(command: Command, output: &Output) -> Result<(), Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Command::Serve(args) = &command
+        && let Some(threads) = args.threads
+    {
+        builder.worker_threads(threads.get().into());
+    }
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(error).context("cannot start the runtime"))?;
+    let result = runtime.block_on(async {
+        match command {
+            Command::Demo(args) => demo::run(args, output).await,
+            Command::Serve(args) => serve::run(args, output).await,
+            Command::Send(args) => send::run(args, output).await,
+            Command::Request(args) => request::run(args, output).await,
+            Command::Listen(args) => listen::run(args, output).await,
+        }
+    });
+    // What still runs (a name that resolves slowly, a read of standard input) is not waited for.
+    runtime.shutdown_background();
+    result
+}

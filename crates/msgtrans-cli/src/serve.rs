@@ -1,0 +1,263 @@
+//! `msgtrans serve`: a server that echoes or counts, until it is told to stop.
+
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use msgtrans::tls::{Identity, SpkiPin};
+use msgtrans::{
+    BuiltIn, Endpoint, Handler, HandlerError, Packet, QuicServerConfig, Schemes, Session,
+    ShutdownReport, TransportServer, TransportServerBuilder, TransportStats,
+};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::connect::{Wire, not_in_process};
+use crate::failure::Failure;
+use crate::output::Output;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    mode: Mode,
+    /// Where to listen: tcp://host:port, ws://host:port/path, quic://host:port; port 0 is a free one
+    #[arg(required = true, value_name = "URL")]
+    urls: Vec<Endpoint>,
+    /// The wire versions to accept
+    #[arg(long, value_enum, default_value_t = Wire::Auto)]
+    wire: Wire,
+    /// The certificate chain for quic, a PEM file; without it a development certificate is made
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The private key of --cert, a PEM file
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Worker threads; one for each processor by default
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroU16>,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Mode {
+    /// Send every message back as it came; answer requests with their payload
+    #[arg(long)]
+    echo: bool,
+    /// Count messages; answer requests with the count as 8 bytes, big-endian
+    #[arg(long)]
+    sink: bool,
+}
+
+/// How long sessions may finish what they do, and how long all of stopping may take.
+const DRAIN: Duration = Duration::from_secs(4);
+const STOP: Duration = Duration::from_secs(5);
+
+pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
+    let mut builder = TransportServer::builder()
+        .wire(args.wire.into())
+        .graceful_shutdown(DRAIN);
+    let mut pins = Pins::default();
+    for url in &args.urls {
+        builder = listen_on(builder, url, &args, &mut pins)?;
+    }
+    if args.cert.is_some() && args.urls.iter().all(|url| url.scheme() != "quic") {
+        return Err(Failure::usage(
+            "--cert and --key are for quic:// URLs, and there is none",
+        ));
+    }
+    builder = if args.mode.echo {
+        builder.with_handler(Echo)
+    } else {
+        builder.with_handler(Sink::default())
+    };
+    let server = builder.build().await.map_err(Failure::of)?;
+    // Before anybody learns that there is something to stop.
+    let mut stop = Stop::new().map_err(Failure::failed)?;
+    let start = Instant::now();
+    server.start().map_err(Failure::of)?;
+    for (endpoint, pin) in server.local_endpoints().iter().zip(&pins.0) {
+        announce(endpoint, pin.as_ref(), output);
+    }
+    stop.wait().await;
+    let open = server.session_count();
+    if open > 0 {
+        output.chat(&format!("closing {open} sessions; Ctrl-C stops at once"));
+    }
+    let report = tokio::select! {
+        report = timeout(STOP, server.shutdown()) => report.unwrap_or_default(),
+        () = stop.wait() => ShutdownReport::default(),
+    };
+    totals(&server.stats(), &report, start.elapsed(), output);
+    Ok(())
+}
+
+/// The pin of each listener's development certificate, where it has one.
+#[derive(Default)]
+struct Pins(Vec<Option<SpkiPin>>);
+
+fn listen_on(
+    builder: TransportServerBuilder,
+    url: &Endpoint,
+    args: &Args,
+    pins: &mut Pins,
+) -> Result<TransportServerBuilder, Failure> {
+    not_in_process(url)?;
+    if url.scheme() != "quic" {
+        BuiltIn::server(url).map_err(|error| Failure::at(url, error))?;
+        pins.0.push(None);
+        return Ok(builder.with_protocol(url.clone()));
+    }
+    let config = QuicServerConfig::from_endpoint(url).map_err(|error| Failure::at(url, error))?;
+    if let (Some(cert), Some(key)) = (&args.cert, &args.key) {
+        pins.0.push(None);
+        return Ok(builder.with_protocol(config.with_pem_files(cert, key)));
+    }
+    let in_url = url.options().take::<String>("cert", "a PEM file");
+    if matches!(in_url, Ok(Some(_))) {
+        pins.0.push(None);
+        return Ok(builder.with_protocol(config));
+    }
+    // Made here instead of by the listener, so that its pin can be told.
+    let identity = Identity::development().map_err(Failure::failed)?;
+    pins.0.push(Some(identity.spki_pin()));
+    Ok(builder.with_protocol(config.with_identity(identity)))
+}
+
+/// Who started the server may have closed its standard output; it serves all the same.
+fn announce(endpoint: &Endpoint, pin: Option<&SpkiPin>, output: &Output) {
+    let written = if output.is_json() {
+        let mut object = json!({ "event": "listening", "url": endpoint.to_string() });
+        if let Some(pin) = pin {
+            object["pin"] = json!(pin.to_string());
+        }
+        output.object(&object)
+    } else {
+        output.line(&format!("listening {endpoint}"))
+    };
+    if let (Some(pin), false) = (pin, output.is_json()) {
+        let url = endpoint.clone().without_options();
+        output.note(&format!(
+            "development certificate: clients use {url}?pin={pin} or --insecure"
+        ));
+    }
+    drop(written);
+}
+
+fn totals(stats: &TransportStats, report: &ShutdownReport, time: Duration, output: &Output) {
+    let TransportStats {
+        packets_in,
+        packets_out,
+        bytes_in,
+        bytes_out,
+        ..
+    } = stats;
+    let sessions = stats.sessions_opened;
+    let seconds = time.as_secs_f64();
+    let written = if output.is_json() {
+        output.object(&json!({
+            "event": "stopped",
+            "seconds": (seconds * 1e3).round() / 1e3,
+            "sessions": sessions,
+            "sessions_closed_at_work": report.closed,
+            "messages_in": packets_in,
+            "messages_out": packets_out,
+            "bytes_in": bytes_in,
+            "bytes_out": bytes_out,
+        }))
+    } else {
+        output.line(&format!(
+            "served {sessions} sessions in {seconds:.1} s: {packets_in} messages in, {packets_out} out, \
+             {bytes_in} bytes in, {bytes_out} out"
+        ))
+    };
+    drop(written);
+}
+
+/// Sends everything back.
+#[derive(Debug)]
+pub(crate) struct Echo;
+
+impl Handler for Echo {
+    async fn on_message(&self, session: &Session, packet: Packet) -> Result<(), HandlerError> {
+        // As it came: same id, biz_type, extended header and payload.
+        session.send(packet).await?;
+        Ok(())
+    }
+
+    async fn on_request(&self, _: &Session, request: Packet) -> Result<Packet, HandlerError> {
+        Ok(Packet::response(request.payload))
+    }
+}
+
+/// Counts messages. Sessions on different threads count into different cache lines.
+#[derive(Debug, Default)]
+struct Sink {
+    counts: [Count; 16],
+}
+
+/// Two cache lines, because processors fetch them in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Count(AtomicU64);
+
+impl Handler for Sink {
+    async fn on_message(&self, session: &Session, _: Packet) -> Result<(), HandlerError> {
+        let index = session.id().as_u64() as usize % self.counts.len();
+        // Relaxed: a session's request comes after its messages in the same task; nothing else is ordered by it.
+        self.counts[index].0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn on_request(&self, _: &Session, _: Packet) -> Result<Packet, HandlerError> {
+        let count: u64 = self
+            .counts
+            .iter()
+            .map(|count| count.0.load(Ordering::Relaxed))
+            .sum();
+        Ok(Packet::response(count.to_be_bytes().to_vec()))
+    }
+}
+
+/// SIGTERM and Ctrl-C, from now on.
+#[cfg(unix)]
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Ctrl-C, from the first wait on.
+#[cfg(not(unix))]
+struct Stop;
+
+#[cfg(not(unix))]
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn wait(&mut self) {
+        // An error means that there is no such thing here: then nothing but the end of the process stops it.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}

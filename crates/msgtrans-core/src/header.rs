@@ -200,8 +200,8 @@ impl Header {
         let [f0, f1] = self.flags.to_wire(self.version).to_be_bytes();
         [
             self.version as u8,
-            self.compression as u8,
-            self.packet_type as u8,
+            self.compression.as_u8(),
+            self.packet_type.as_u8(),
             self.biz_type,
             i0,
             i1,

@@ -10,36 +10,71 @@ use crate::header::WireVersion;
 use crate::meta::Meta;
 
 /// What a frame is (wire format, section 2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-#[non_exhaustive]
-pub enum PacketType {
+///
+/// A byte with names rather than an enum: the compiler must not hide the tag of an `Option<Packet>` in it, because every
+/// move of a packet would then take the byte out of its word and put it back, a stalled store each time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct PacketType(u8);
+
+#[expect(
+    non_upper_case_globals,
+    reason = "they are used like the variants of an enum"
+)]
+impl PacketType {
     /// A message that expects no answer; text and binary alike.
-    OneWay = 0,
+    pub const OneWay: Self = Self(0);
     /// A message that expects a Response or a Failure with its id.
-    Request = 1,
+    pub const Request: Self = Self(1);
     /// The answer to a Request.
-    Response = 2,
+    pub const Response: Self = Self(2);
     /// A Request that failed; v2.
-    Failure = 3,
+    pub const Failure: Self = Self(3);
     /// The requester no longer waits; v2.
-    Cancel = 4,
+    pub const Cancel: Self = Self(4);
     /// A v2 client's first frame.
-    Hello = 8,
+    pub const Hello: Self = Self(8);
     /// A v2 server's first frame.
-    Welcome = 9,
+    pub const Welcome: Self = Self(9);
     /// Nothing follows it.
-    Goodbye = 10,
+    pub const Goodbye: Self = Self(10);
     /// Asks for a Pong.
-    Ping = 11,
+    pub const Ping: Self = Self(11);
     /// Answers a Ping with its bytes.
-    Pong = 12,
+    pub const Pong: Self = Self(12);
     /// How many data frames have arrived in this session.
-    Ack = 13,
+    pub const Ack: Self = Self(13);
     /// Finish what runs, start nothing new here.
-    GoAway = 14,
+    pub const GoAway: Self = Self(14);
     /// Messages that an overload policy dropped at this point of the stream.
-    Gap = 15,
+    pub const Gap: Self = Self(15);
+
+    /// The byte of the wire.
+    #[inline]
+    pub const fn as_u8(self) -> u8 {
+        self.0
+    }
+}
+
+impl fmt::Debug for PacketType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match *self {
+            Self::OneWay => "OneWay",
+            Self::Request => "Request",
+            Self::Response => "Response",
+            Self::Failure => "Failure",
+            Self::Cancel => "Cancel",
+            Self::Hello => "Hello",
+            Self::Welcome => "Welcome",
+            Self::Goodbye => "Goodbye",
+            Self::Ping => "Ping",
+            Self::Pong => "Pong",
+            Self::Ack => "Ack",
+            Self::GoAway => "GoAway",
+            Self::Gap => "Gap",
+            _ => "unknown",
+        })
+    }
 }
 
 impl PacketType {
@@ -78,29 +113,54 @@ impl PacketType {
     /// Whether frames of this type are data: counted, replayed, bounded by the session's limits. Types 0 to 4 and 15.
     #[inline]
     pub const fn is_data(self) -> bool {
-        (self as u8) <= 4 || matches!(self, Self::Gap)
+        self.0 <= 4 || matches!(self, Self::Gap)
     }
 
     /// Whether version 1 has this type.
     pub const fn is_v1(self) -> bool {
-        (self as u8) <= 2
+        self.0 <= 2
     }
 }
 
 /// How a payload is compressed on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-#[repr(u8)]
-#[non_exhaustive]
-pub enum Compression {
+///
+/// A byte with names rather than an enum: the compiler must not hide the tag of an `Option<Packet>` in it, because every
+/// move of a packet would then take the byte out of its word and put it back, a stalled store each time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(transparent)]
+pub struct Compression(u8);
+
+#[expect(
+    non_upper_case_globals,
+    reason = "they are used like the variants of an enum"
+)]
+impl Compression {
     /// As it is.
-    #[default]
-    None = 0,
+    pub const None: Self = Self(0);
     /// One zstd frame.
-    Zstd = 1,
+    pub const Zstd: Self = Self(1);
     /// One zlib stream.
-    Zlib = 2,
+    pub const Zlib: Self = Self(2);
     /// One LZ4 block; v2.
-    Lz4 = 3,
+    pub const Lz4: Self = Self(3);
+
+    /// The byte of the wire.
+    #[inline]
+    pub const fn as_u8(self) -> u8 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match *self {
+            Self::None => "None",
+            Self::Zstd => "Zstd",
+            Self::Zlib => "Zlib",
+            Self::Lz4 => "Lz4",
+            _ => "unknown",
+        })
+    }
 }
 
 impl Compression {

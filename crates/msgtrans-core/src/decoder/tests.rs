@@ -382,7 +382,7 @@ fn a_control_frame_is_bounded_by_its_own_limit_not_the_sessions() {
     ] {
         for (len, legal) in [(max, true), (max + 1, false)] {
             let mut bytes = claim(len);
-            bytes[2] = packet_type as u8;
+            bytes[2] = packet_type.as_u8();
             let mut decoder = opened(WireVersion::V2);
             decoder.push(bytes.into());
             let result = decoder.decode(9, &mut PacketBatch::new());

@@ -88,7 +88,7 @@ fn every_type_byte_in_both_versions() {
                 known.ok_or(unknown)
             );
             if let Some(packet_type) = known {
-                assert_eq!(packet_type as u8, byte);
+                assert_eq!(packet_type.as_u8(), byte);
                 assert_eq!(packet_type.is_v1(), byte <= 2);
                 assert_eq!(packet_type.is_data(), byte <= 4 || byte == 15);
             }

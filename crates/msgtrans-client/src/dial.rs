@@ -116,7 +116,7 @@ async fn open(
         }
         .into());
     }
-    let runtime = inner.runtime(run, auth);
+    let (runtime, number) = inner.runtime(run, auth);
     let (task, opened) = msgtrans_session::connect(runtime, connection, inner.endpoint(), wire);
     let mut opening = Opening {
         opened,
@@ -124,7 +124,10 @@ async fn open(
         over: false,
     };
     match opening.finish().await {
-        Ok(session) => Ok(session),
+        Ok(session) => {
+            inner.opened(number, &session);
+            Ok(session)
+        }
         Err(OpenError { error, silent }) => Err(Failed {
             error,
             may_be_v1: silent && plain,

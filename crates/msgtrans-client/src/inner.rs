@@ -61,6 +61,8 @@ enum Phase {
 /// The session of the moment, and which attempt may say so.
 struct Current {
     attempt: u64,
+    /// Whether the attempt has had its session.
+    opened: bool,
     session: Option<Session>,
     reason: Option<CloseReason>,
 }
@@ -149,6 +151,7 @@ impl Inner {
             }),
             current: RwLock::new(Current {
                 attempt: 0,
+                opened: false,
                 session: None,
                 reason: None,
             }),
@@ -278,7 +281,7 @@ impl Inner {
                 run.stop.set();
                 run.ended.set();
                 state.phase = Phase::Idle;
-                self.write(|current| current.attempt += 1);
+                self.write(Current::next);
             }
             Phase::Idle => {}
         }
@@ -303,14 +306,15 @@ impl Inner {
     }
 
     /// What the next attempt's session is made with. Sessions of earlier attempts no longer count from here on.
-    pub(crate) fn runtime(self: &Arc<Self>, run: &Run, auth: Option<Bytes>) -> Arc<SessionRuntime> {
-        let attempt = self.write(|current| {
-            current.attempt += 1;
-            current.attempt
-        });
+    pub(crate) fn runtime(
+        self: &Arc<Self>,
+        run: &Run,
+        auth: Option<Bytes>,
+    ) -> (Arc<SessionRuntime>, u64) {
+        let attempt = self.write(Current::next);
         let mut config = self.settings.session.clone();
         config.auth = auth;
-        Arc::new(SessionRuntime {
+        let runtime = SessionRuntime {
             config,
             service: run.service.clone(),
             events: run.events.clone(),
@@ -321,7 +325,31 @@ impl Inner {
                 attempt,
             }),
             stats: self.stats.clone(),
+        };
+        (Arc::new(runtime), attempt)
+    }
+
+    /// `session` is the one of the moment, if `attempt` is. The session's task says so before it tells anybody else, and
+    /// whoever dialled says so before it goes on: the first of them counts, so that a session that has ended in between
+    /// does not come back.
+    pub(crate) fn opened(&self, attempt: u64, session: &Session) -> bool {
+        self.write(|current| {
+            let counts = current.attempt == attempt;
+            if counts && !current.opened {
+                current.opened = true;
+                current.session = Some(session.clone());
+                current.reason = None;
+            }
+            counts
         })
+    }
+}
+
+impl Current {
+    fn next(&mut self) -> u64 {
+        self.attempt += 1;
+        self.opened = false;
+        self.attempt
     }
 }
 
@@ -365,15 +393,7 @@ impl SessionHooks for Hooks {
 
     // Before the event: who reads of the session can use the client.
     fn opened(&self, session: &Session) {
-        let counts = self.inner.write(|current| {
-            let counts = current.attempt == self.attempt;
-            if counts {
-                current.session = Some(session.clone());
-                current.reason = None;
-            }
-            counts
-        });
-        if !counts {
+        if !self.inner.opened(self.attempt, session) {
             session.close(Code::NORMAL, "");
         }
     }

@@ -1,0 +1,9 @@
+//! A client against a server made by hand: in process with paused time, and over real sockets.
+
+mod connecting;
+mod ending;
+mod packets;
+mod reconnecting;
+mod settings;
+mod support;
+mod wire;

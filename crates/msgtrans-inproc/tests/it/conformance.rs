@@ -1,6 +1,8 @@
 //! The conformance suite of the seam.
 
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use msgtrans_inproc::{InprocClientConfig, InprocServerConfig};
 use msgtrans_testkit::{Capabilities, conformance};
@@ -10,6 +12,12 @@ use msgtrans_transport::{Connector, Endpoint, ServerProtocol};
 pub(crate) fn fresh_name() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// What must be woken is woken, or the test fails instead of hanging.
+pub(crate) async fn soon<T>(woken: impl Future<Output = T>) -> T {
+    let woken = tokio::time::timeout(Duration::from_secs(30), woken).await;
+    woken.expect("nobody woke it")
 }
 
 fn server() -> Box<dyn ServerProtocol> {

@@ -10,7 +10,7 @@ use msgtrans_transport::{
     ServerProtocol,
 };
 
-use crate::conformance::fresh_name;
+use crate::conformance::{fresh_name, soon};
 
 async fn bind(config: &InprocServerConfig) -> Result<Box<dyn Listener>, msgtrans_core::BindError> {
     let context = ListenContext::new(WireVersions::Any, Limits::default());
@@ -59,7 +59,7 @@ async fn who_dials_a_full_backlog_waits_until_there_is_room() {
     let mut second = Box::pin(dial(&name));
     assert!(bell.poll(|cx| second.as_mut().poll(cx)).is_pending());
     accept(listener.as_mut()).await.expect("the first");
-    bell.until(|cx| second.as_mut().poll(cx))
+    soon(bell.until(|cx| second.as_mut().poll(cx)))
         .await
         .expect("there is room");
 }
@@ -73,9 +73,12 @@ async fn who_waits_in_the_backlog_of_a_listener_that_goes_is_refused() {
     let mut second = Box::pin(dial(&name));
     assert!(Bell::new().poll(|cx| second.as_mut().poll(cx)).is_pending());
     drop(listener);
-    assert!(refused(second.await.err().expect("nobody listens")));
+    assert!(refused(soon(second).await.err().expect("nobody listens")));
     let mut batch = msgtrans_core::PacketBatch::new();
-    let lost = std::future::poll_fn(|cx| first.poll_recv(cx, usize::MAX, &mut batch)).await;
+    let lost = soon(std::future::poll_fn(|cx| {
+        first.poll_recv(cx, usize::MAX, &mut batch)
+    }))
+    .await;
     assert!(lost.is_err(), "nobody will accept it any more: {lost:?}");
 }
 

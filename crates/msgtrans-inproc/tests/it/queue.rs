@@ -9,7 +9,7 @@ use msgtrans_inproc::{InprocClientConfig, InprocServerConfig};
 use msgtrans_testkit::{Bell, Peer, accept};
 use msgtrans_transport::{ConnectionError, Connector, DialContext, ListenContext, ServerProtocol};
 
-use crate::conformance::fresh_name;
+use crate::conformance::{fresh_name, soon};
 
 /// Both ends, their wires set.
 async fn pair() -> (Peer, Peer) {
@@ -43,7 +43,7 @@ async fn payloads_and_headers_are_shared_and_never_copied() {
         let (payload, header) = (Bytes::from(vec![1; size]), Bytes::from(vec![2; 10]));
         let packet = Packet::binary(payload.clone()).with_ext_header(header.clone());
         client.send(packet).await.expect("taken");
-        let got = server.expect().await.expect("came");
+        let got = soon(server.expect()).await.expect("came");
         assert_eq!(got.payload.as_ptr(), payload.as_ptr());
         assert_eq!(got.ext_header.as_ptr(), header.as_ptr());
     }
@@ -63,9 +63,9 @@ async fn a_direction_holds_a_mebibyte() {
     assert_eq!(client.queued_bytes(), 476 * 1024);
     assert_eq!(bell.rings(), 0);
     // The reader takes everything in one go, and the writer is told once.
-    server.expect().await.expect("came");
+    soon(server.expect()).await.expect("came");
     assert_eq!(bell.rings(), 1);
-    bell.until(|cx| client.poll_flush(cx))
+    soon(bell.until(|cx| client.poll_flush(cx)))
         .await
         .expect("there is room");
 }
@@ -88,12 +88,12 @@ async fn a_packet_larger_than_the_queue_is_taken_alone() {
     client.queue(large).expect("in version 2");
     let bell = Bell::new();
     assert!(bell.poll(|cx| client.poll_flush(cx)).is_pending());
-    assert!(alone.await, "in the peer's queue");
-    server.expect().await.expect("the first");
-    bell.until(|cx| client.poll_flush(cx))
+    assert!(soon(alone).await, "in the peer's queue");
+    soon(server.expect()).await.expect("the first");
+    soon(bell.until(|cx| client.poll_flush(cx)))
         .await
         .expect("there is room");
-    server.expect().await.expect("the second");
+    soon(server.expect()).await.expect("the second");
 }
 
 #[tokio::test]
@@ -103,11 +103,11 @@ async fn what_is_queued_is_read_before_a_good_end() {
     let closed = Bell::new().poll(|cx| client.poll_close(cx, &CloseReason::normal()));
     assert!(matches!(closed, Poll::Ready(Ok(()))), "{closed:?}");
     drop(client);
-    assert_eq!(server.expect().await.expect("came").payload, "last");
-    assert!(server.recv().await.expect("a good end").is_none());
+    assert_eq!(soon(server.expect()).await.expect("came").payload, "last");
+    assert!(soon(server.recv()).await.expect("a good end").is_none());
     let late = server.queue(Packet::text("late"));
     late.expect("in version 2");
-    assert_eq!(kind(server.flush().await), io::ErrorKind::BrokenPipe);
+    assert_eq!(kind(soon(server.flush()).await), io::ErrorKind::BrokenPipe);
 }
 
 #[tokio::test]
@@ -115,9 +115,15 @@ async fn what_is_queued_is_read_before_a_loss() {
     let (mut client, mut server) = pair().await;
     client.send(Packet::text("last")).await.expect("taken");
     drop(client);
-    assert_eq!(server.expect().await.expect("came").payload, "last");
-    assert_eq!(kind(server.recv().await), io::ErrorKind::ConnectionReset);
-    assert_eq!(kind(server.recv().await), io::ErrorKind::ConnectionReset);
+    assert_eq!(soon(server.expect()).await.expect("came").payload, "last");
+    assert_eq!(
+        kind(soon(server.recv()).await),
+        io::ErrorKind::ConnectionReset
+    );
+    assert_eq!(
+        kind(soon(server.recv()).await),
+        io::ErrorKind::ConnectionReset
+    );
 }
 
 #[tokio::test]
@@ -126,7 +132,10 @@ async fn a_lost_connection_is_not_a_good_end_although_it_is_closed() {
     let lost = CloseReason::network(Code::TIMEOUT, "silent");
     client.close(&lost).await.expect("nothing to do");
     drop(client);
-    assert_eq!(kind(server.recv().await), io::ErrorKind::ConnectionReset);
+    assert_eq!(
+        kind(soon(server.recv()).await),
+        io::ErrorKind::ConnectionReset
+    );
 }
 
 #[tokio::test]
@@ -140,7 +149,7 @@ async fn a_writer_that_waits_for_room_learns_that_the_reader_is_gone() {
     let bell = Bell::new();
     assert!(bell.poll(|cx| client.poll_flush(cx)).is_pending());
     drop(server);
-    let lost = bell.until(|cx| client.poll_flush(cx)).await;
+    let lost = soon(bell.until(|cx| client.poll_flush(cx))).await;
     assert_eq!(kind(lost), io::ErrorKind::BrokenPipe);
 }
 
@@ -149,7 +158,7 @@ async fn closing_closes_for_this_end_too() {
     let (mut client, _server) = pair().await;
     client.close(&CloseReason::normal()).await.expect("closed");
     client.queue(Packet::text("late")).expect("in version 2");
-    assert_eq!(kind(client.flush().await), io::ErrorKind::BrokenPipe);
+    assert_eq!(kind(soon(client.flush()).await), io::ErrorKind::BrokenPipe);
 }
 
 #[tokio::test]

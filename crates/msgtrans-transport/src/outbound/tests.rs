@@ -27,7 +27,7 @@ fn a_confirmation_falls_due_with_the_last_byte_of_its_packet() {
     let mut first = confirm(&mut batch);
     let len = batch.len();
     batch
-        .push(Packet::binary(vec![0; 10_000]))
+        .push(&Packet::binary(vec![0; 10_000]))
         .expect("encodes");
     let mut second = confirm(&mut batch);
 

@@ -477,7 +477,7 @@ async fn a_duplex_of_a_few_bytes_carries_large_frames_both_ways() {
         connection.set_wire(WireVersion::V2, limits);
         let mut out = OutboundBatch::new(connection.framing(), WireVersion::V2);
         for size in [1, 300_000, 0, 70_000] {
-            out.push(packet(1, size)).expect("encodes");
+            out.push(&packet(1, size)).expect("encodes");
         }
         let (mut batch, mut sizes) = (PacketBatch::new(), Vec::new());
         std::future::poll_fn(|cx| {

@@ -372,7 +372,7 @@ impl SessionActor {
     }
 
     /// Lets the handler run on what is new: messages in order, requests beside each other.
-    fn poll_lanes(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn poll_lanes(&mut self, cx: &mut Context<'_>) {
         let (messages, requests) = pass::current(|pass| {
             (
                 !pass.messages.is_empty(),

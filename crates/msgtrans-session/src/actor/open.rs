@@ -28,6 +28,10 @@ impl SessionActor {
                     if let Some(decision) = opening.decision.take() {
                         self.decided(decision, outcome);
                     }
+                    if matches!(self.phase, Phase::Open) {
+                        // The first frame of a version 1 peer is a packet already.
+                        self.poll_lanes(cx);
+                    }
                     Lane::Busy
                 }
             };
@@ -36,6 +40,12 @@ impl SessionActor {
             Role::Client { said_hello, .. } if !*said_hello => {
                 *said_hello = true;
                 return self.dialled();
+            }
+            Role::Server if self.connection.info().negotiated == Some(WireVersion::V1) => {
+                // The protocol has decided before any frame, and a version 1 peer may only listen.
+                let terms = Terms::v1(&self.runtime().config);
+                self.decide(terms, None, None, true);
+                return Lane::Busy;
             }
             _ => {}
         }

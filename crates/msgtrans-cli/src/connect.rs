@@ -4,7 +4,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use msgtrans::{Endpoint, Packet, TransportClient, WireVersions};
+use msgtrans::{Endpoint, Packet, TransportClient, WireVersion, WireVersions};
 
 use crate::failure::Failure;
 
@@ -45,6 +45,9 @@ impl From<Wire> for WireVersions {
 /// What `--timeout` bounds where it is not given.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What saying Goodbye may take: nothing of the user's depends on it.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 impl Target {
     /// A client that is not connected yet.
     pub(crate) async fn client(&self, timeout: Duration) -> Result<TransportClient, Failure> {
@@ -71,6 +74,15 @@ impl Target {
         let connected = client.connect().await;
         connected.map_err(|error| Failure::at(&self.url, error))?;
         Ok(client)
+    }
+}
+
+/// Says Goodbye, so that the server does not take the end for a lost connection. Version 1 has no word for it, and
+/// waiting for the peer to close only serves who has just sent something.
+pub(crate) async fn leave(client: &TransportClient) {
+    let version = client.session().and_then(|session| session.version());
+    if version == Some(WireVersion::V2) {
+        let _ = tokio::time::timeout(FAREWELL, client.disconnect()).await;
     }
 }
 

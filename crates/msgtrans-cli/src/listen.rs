@@ -45,7 +45,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
     if !matches!(end, Ok(End::Closed(_))) {
         // Nothing that still comes is of interest.
         drop(events);
-        let _ = tokio::time::timeout(connect::TIMEOUT, client.disconnect()).await;
+        connect::leave(&client).await;
     }
     let end = end?;
     if output.is_json() {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use msgtrans::Packet;
 use serde_json::json;
 
 use crate::connect::{self, Target};
@@ -29,10 +30,15 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
     let start = Instant::now();
     let response = client.request_with(packet, args.timeout).await;
     let elapsed = start.elapsed();
-    let _ = tokio::time::timeout(connect::TIMEOUT, client.disconnect()).await;
     let response = response.map_err(|error| Failure::at(url, error))?;
+    let printed = print(&response, elapsed, output);
+    connect::leave(&client).await;
+    printed
+}
+
+fn print(response: &Packet, elapsed: Duration, output: &Output) -> Result<(), Failure> {
     if output.is_json() {
-        let mut object = packet_object(&response);
+        let mut object = packet_object(response);
         object["event"] = json!("response");
         object["elapsed_us"] = json!(elapsed.as_micros() as u64);
         output.object(&object)?;

@@ -1,0 +1,7 @@
+//! The built command as its users meet it: arguments in; lines, signals and exit codes out.
+
+mod command;
+mod demo;
+mod listen;
+mod serve;
+mod usage;

@@ -12,6 +12,9 @@ pub struct Capabilities {
     pub datagrams: bool,
     /// Wire version 1 is spoken.
     pub v1: bool,
+    /// A close in version 1 waits for the peer's end and shows none of its own meanwhile. Off unless it is claimed: a
+    /// protocol whose close is a message of its own, or ends the whole connection at once, shows it at once.
+    pub v1_close_waits: bool,
     /// A side that has closed is still read from until it is gone, and one that has not closed may still write.
     pub half_close: bool,
     /// Dialling where nobody listens fails at once.
@@ -29,6 +32,7 @@ impl Capabilities {
             bytes: true,
             datagrams: false,
             v1: true,
+            v1_close_waits: false,
             half_close: true,
             refuses: true,
             max_payload: Limits::MAX_PAYLOAD as usize,
@@ -56,6 +60,13 @@ impl Capabilities {
     #[must_use]
     pub const fn v1(mut self, v1: bool) -> Self {
         self.v1 = v1;
+        self
+    }
+
+    /// Sets [`v1_close_waits`](Self::v1_close_waits).
+    #[must_use]
+    pub const fn v1_close_waits(mut self, v1_close_waits: bool) -> Self {
+        self.v1_close_waits = v1_close_waits;
         self
     }
 

@@ -13,9 +13,13 @@ fn connector(endpoint: &Endpoint) -> Box<dyn msgtrans_transport::Connector> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tcp_conforms_to_the_seam() {
     let server = || Box::new(TcpServerConfig::new("127.0.0.1:0")) as Box<_>;
-    let report = conformance::seam(Capabilities::byte_stream(), server, connector)
-        .run()
-        .await;
+    let report = conformance::seam(
+        Capabilities::byte_stream().v1_close_waits(true),
+        server,
+        connector,
+    )
+    .run()
+    .await;
     assert!(report.passed(), "\n{report}");
 }
 
@@ -28,8 +32,12 @@ async fn tcp_conforms_on_one_thread_with_small_buffers_and_ipv6() {
                 .recv_buffer(65_536),
         ) as Box<_>
     };
-    let report = conformance::seam(Capabilities::byte_stream(), server, connector)
-        .run()
-        .await;
+    let report = conformance::seam(
+        Capabilities::byte_stream().v1_close_waits(true),
+        server,
+        connector,
+    )
+    .run()
+    .await;
     assert!(report.passed(), "\n{report}");
 }

@@ -5,6 +5,8 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
+use crate::header::HEADER_LEN;
+
 /// Payloads of at least this many bytes are shared as segments of their own; smaller ones are copied behind their
 /// header, so that a burst of small packets is one contiguous write. 4 KiB is where the copy begins to cost more
 /// than another slice of a vectored write.
@@ -65,6 +67,14 @@ impl OutBuffer {
     #[inline]
     pub fn put_slice(&mut self, bytes: &[u8]) {
         self.copied.extend_from_slice(bytes);
+    }
+
+    /// Copies a small frame to the end: header and payload with one look at the room.
+    #[inline]
+    pub(crate) fn put_frame(&mut self, header: &[u8; HEADER_LEN], payload: &[u8]) {
+        self.copied.reserve(HEADER_LEN + payload.len());
+        self.copied.extend_from_slice(header);
+        self.copied.extend_from_slice(payload);
     }
 
     /// Adds `bytes`: shared from [`SHARED_PAYLOAD_MIN`] bytes on, copied below.

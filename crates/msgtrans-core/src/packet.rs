@@ -221,6 +221,12 @@ impl Flags {
         self.0 & Self::known(version)
     }
 
+    /// Whether no bit would go on any wire.
+    #[inline]
+    pub(crate) const fn is_plain(self) -> bool {
+        self.0 & Self::V2_BITS == 0
+    }
+
     /// The bits as they would go on a v2 wire.
     pub const fn bits(self) -> u16 {
         self.0 & Self::V2_BITS
@@ -312,6 +318,37 @@ impl Packet {
             payload: payload.into(),
             meta: None,
         }
+    }
+
+    /// A decoded packet from the first half of a plain header: version, compression, type, biz_type, id.
+    #[inline(always)]
+    pub(crate) fn plain(head: u64, payload: Bytes) -> Self {
+        Self {
+            packet_type: PacketType((head >> 40) as u8),
+            compression: Compression::None,
+            biz_type: (head >> 32) as u8,
+            message_id: head as u32,
+            flags: Flags::NONE,
+            ext_header: Bytes::new(),
+            payload,
+            meta: None,
+        }
+    }
+
+    /// Whether the packet has nothing but type, biz_type, id and payload: the first half of its header without the
+    /// version, if so.
+    #[inline(always)]
+    pub(crate) fn plain_head(&self) -> Option<u64> {
+        let plain = self.packet_type.is_v1()
+            && self.compression == Compression::None
+            && self.flags.is_plain()
+            && self.ext_header.is_empty()
+            && self.meta.is_none();
+        plain.then(|| {
+            u64::from(self.packet_type.0) << 40
+                | u64::from(self.biz_type) << 32
+                | u64::from(self.message_id)
+        })
     }
 
     /// A one-way text message.

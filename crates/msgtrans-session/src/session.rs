@@ -67,6 +67,9 @@ pub(crate) struct Shared {
     /// 0 until the handshake is done. Written by the task before anybody can send.
     version: AtomicU8,
     features: AtomicU32,
+    /// Whether packets need nothing but a number before they are queued: the session is open, and there is neither
+    /// middleware nor compression. Relaxed: a send that sees the old value is a send before the change.
+    plain: AtomicBool,
     /// The largest frame that the peer takes.
     peer_max_frame: AtomicU32,
     framing: OnceLock<Framing>,
@@ -91,6 +94,7 @@ impl Shared {
             deadlines_changed: AtomicBool::new(false),
             version: AtomicU8::new(0),
             features: AtomicU32::new(0),
+            plain: AtomicBool::new(false),
             peer_max_frame: AtomicU32::new(u32::MAX),
             framing: OnceLock::new(),
             next_id: AtomicU32::new(0),
@@ -122,6 +126,8 @@ impl Shared {
         // A version 1 peer that turns out to speak version 2 keeps its framing: that is the protocol's own.
         let _ = self.framing.set(framing);
         self.version.store(version as u8, Ordering::Release);
+        let plain = self.runtime.middleware.is_empty() && self.runtime.config.compression.is_none();
+        self.plain.store(plain, Ordering::Relaxed);
     }
 
     pub(crate) fn version(&self) -> Option<WireVersion> {
@@ -147,6 +153,7 @@ impl Shared {
     }
 
     pub(crate) fn set_reason(&self, reason: CloseReason) -> CloseReason {
+        self.plain.store(false, Ordering::Relaxed);
         self.reason.get_or_init(|| reason).clone()
     }
 
@@ -163,6 +170,20 @@ impl Shared {
     /// Everything that can be wrong with a packet is found here, before it is queued.
     #[inline]
     fn prepare(self: &Arc<Self>, packet: &mut Packet) -> Result<(), SendErrorKind> {
+        // The common case is told apart by one look at the session and the packet's lengths.
+        let small = packet.payload.len() + packet.ext_header.len() + HEADER_LEN <= 65_536;
+        if self.plain.load(Ordering::Relaxed)
+            && small
+            && packet.meta.is_none()
+            && packet.compression == Compression::None
+        {
+            packet.assign_id(|| self.next_id.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
+            return Ok(());
+        }
+        self.prepare_any(packet)
+    }
+
+    fn prepare_any(self: &Arc<Self>, packet: &mut Packet) -> Result<(), SendErrorKind> {
         let Some(version) = self.version().filter(|_| self.reason().is_none()) else {
             return Err(self.closed_kind());
         };
@@ -170,12 +191,7 @@ impl Shared {
             self.pass_middleware(packet)?;
         }
         packet.assign_id(|| self.next_id.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
-        // The common case is told apart from lengths alone.
-        let small = packet.payload.len() + packet.ext_header.len() + HEADER_LEN <= 65_536
-            && packet.meta.is_none();
-        if !small {
-            self.check_size(packet, version)?;
-        }
+        self.check_size(packet, version)?;
         if packet.compression != Compression::None || self.runtime.config.compression.is_some() {
             self.compress(packet, version)?;
         }

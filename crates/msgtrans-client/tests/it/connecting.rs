@@ -237,3 +237,13 @@ async fn each_attempt_asks_for_a_fresh_token() {
     let presented = server.presented.lock().expect("lock").clone();
     assert_eq!(presented, [Some("token 0".into()), Some("token 1".into())]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_session_is_there_when_connect_returns() {
+    let server = Server::inproc().await;
+    for _ in 0..200 {
+        let client = server.builder().build().await.expect("valid");
+        client.connect().await.expect("connected");
+        assert!(client.is_connected());
+    }
+}

@@ -277,9 +277,12 @@ pub(crate) async fn event(events: &mut EventStream) -> TransportEvent {
 /// The rest of a stream that ends.
 pub(crate) async fn rest(events: &mut EventStream) -> Vec<String> {
     let mut names = Vec::new();
-    while let Some(event) = soon(events.next()).await {
-        names.push(name(&event).to_owned());
-    }
+    soon(async {
+        while let Some(event) = events.next().await {
+            names.push(name(&event).to_owned());
+        }
+    })
+    .await;
     names
 }
 

@@ -48,6 +48,9 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// What saying Goodbye may take: nothing of the user's depends on it.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// The shortest there is: somebody waits, and over quic a server that was killed is only known by its silence.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
 impl Target {
     /// A client that is not connected yet.
     pub(crate) async fn client(&self, timeout: Duration) -> Result<TransportClient, Failure> {
@@ -62,6 +65,7 @@ impl Target {
             .wire(self.wire.into())
             .connect_timeout(timeout)
             .send_timeout(timeout)
+            .heartbeat(HEARTBEAT)
             .auto_reconnect(false)
             .build()
             .await

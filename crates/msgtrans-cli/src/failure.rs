@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-use msgtrans::{BindError, ConnectError, Endpoint, RequestError, TransportError};
+use msgtrans::{BindError, Code, ConnectError, Endpoint, Initiator, RequestError, TransportError};
 use serde_json::json;
 
 use crate::output::Output;
@@ -132,6 +132,8 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
     links
 }
 
+const OTHER_PROTOCOL: &str = "check that the server speaks this protocol at this port";
+
 /// What to do about it, where that can be known.
 fn hint(url: Option<&Endpoint>, error: &TransportError) -> Option<String> {
     let bare = url.map_or_else(
@@ -166,6 +168,14 @@ fn hint(url: Option<&Endpoint>, error: &TransportError) -> Option<String> {
                 "nothing listens there; `msgtrans serve --echo {bare}` would"
             ))
         }
+        TransportError::Connect(ConnectError::Io { source, .. })
+            if matches!(
+                source.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+            ) =>
+        {
+            Some(OTHER_PROTOCOL.to_owned())
+        }
         TransportError::Connect(ConnectError::Resolve { .. }) => {
             Some("check the spelling of the host".to_owned())
         }
@@ -178,11 +188,24 @@ fn hint(url: Option<&Endpoint>, error: &TransportError) -> Option<String> {
                     "give the server's pin (?pin=sha256/...) or authority (?ca=roots.pem), or --insecure to believe it blindly"
                         .to_owned(),
                 )
-            } else if *stage == "hello" || what.contains("ALPN") || what.contains("subprotocol") {
+            } else if what.contains("unknown wire version") {
+                Some(
+                    "what listens there is no MsgTrans server, or speaks another protocol"
+                        .to_owned(),
+                )
+            } else if *stage == "hello"
+                || what.contains("known protocol")
+                || what.contains("subprotocol")
+            {
                 Some("the server may speak the other wire version: try --wire auto".to_owned())
             } else {
-                Some("check that the server speaks this protocol at this port".to_owned())
+                Some(OTHER_PROTOCOL.to_owned())
             }
+        }
+        TransportError::Request(RequestError::Closed(reason))
+            if reason.initiator == Initiator::Peer && reason.code == Code::NORMAL =>
+        {
+            Some("the server may speak the other wire version: try --wire auto".to_owned())
         }
         TransportError::Request(RequestError::Timeout { .. }) => {
             Some("--timeout SECONDS waits longer".to_owned())

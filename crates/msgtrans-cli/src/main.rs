@@ -19,7 +19,7 @@ use crate::output::Output;
 
 /// One business code, any protocol: serve, try and measure MsgTrans endpoints.
 #[derive(Debug, Parser)]
-#[command(name = "msgtrans", version, propagate_version = true, after_help = NOTES)]
+#[command(name = "msgtrans", version, after_help = NOTES)]
 struct Cli {
     /// Print JSON objects, one a line, instead of text
     #[arg(long, global = true)]

@@ -34,7 +34,8 @@ impl Output {
             Ok(directives) if !directives.is_empty() => {
                 EnvFilter::builder().parse_lossy(directives)
             }
-            _ => EnvFilter::new("warn"),
+            // Who says --insecure need not be told.
+            _ => EnvFilter::new("warn,msgtrans_quic::connector=error"),
         };
         tracing_subscriber::fmt()
             .with_env_filter(filter)

@@ -82,7 +82,10 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
     stop.wait().await;
     let open = server.session_count();
     if open > 0 {
-        output.chat(&format!("closing {open} sessions; Ctrl-C stops at once"));
+        output.chat(&format!(
+            "closing {open} session{}; Ctrl-C stops at once",
+            plural(open as u64)
+        ));
     }
     let report = tokio::select! {
         report = timeout(STOP, server.shutdown()) => report.unwrap_or_default(),
@@ -167,11 +170,16 @@ fn totals(stats: &TransportStats, report: &ShutdownReport, time: Duration, outpu
         }))
     } else {
         output.line(&format!(
-            "served {sessions} sessions in {seconds:.1} s: {packets_in} messages in, {packets_out} out, \
-             {bytes_in} bytes in, {bytes_out} out"
+            "served {sessions} session{} in {seconds:.1} s: {packets_in} messages in, {packets_out} out, \
+             {bytes_in} bytes in, {bytes_out} out",
+            plural(sessions)
         ))
     };
     drop(written);
+}
+
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 /// Sends everything back.

@@ -65,7 +65,7 @@ impl Row {
             "p50_us": tenth(self.micros(50)),
             "p99_us": tenth(self.micros(99)),
             "messages": self.echo.messages,
-            "messages_per_second": self.messages_per_second().round(),
+            "messages_per_second": self.messages_per_second().round() as u64,
         })
     }
 }

@@ -325,7 +325,64 @@ fn payload(number: u64) -> [u8; PAYLOAD] {
 
 #[cfg(test)]
 mod tests {
+    use msgtrans::{Handler, HandlerError, Session};
+
     use super::*;
+
+    /// Changes every message and mixes up the responses.
+    struct Broken;
+
+    impl Handler for Broken {
+        async fn on_message(&self, session: &Session, packet: Packet) -> Result<(), HandlerError> {
+            let changed = Packet::echo(packet.message_id, "changed").with_biz_type(packet.biz_type);
+            session.send(changed).await?;
+            Ok(())
+        }
+
+        async fn on_request(&self, _: &Session, _: Packet) -> Result<Packet, HandlerError> {
+            Ok(Packet::response(payload(u64::MAX).to_vec()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_do_its_job_fails_the_step() {
+        let server = TransportServer::builder()
+            .with_protocol("inproc://broken")
+            .with_handler(Broken)
+            .build()
+            .await
+            .expect("a free name");
+        server.start().expect("first start");
+        let deadline = Instant::now() + 10 * STEP;
+        let endpoint = Endpoint::parse("inproc://broken").expect("a URL");
+        let mut lane = Lane::connect(endpoint, deadline).await.expect("a session");
+        let error = lane
+            .round_trips(deadline)
+            .await
+            .expect_err("wrong responses");
+        assert_eq!(error.step, "request/response");
+        let error = lane
+            .concurrent_requests(deadline)
+            .await
+            .expect_err("wrong responses");
+        assert_eq!(error.step, "request/response");
+        let error = lane.echo(deadline).await.expect_err("changed messages");
+        assert_eq!(
+            (error.step, error.what.as_str()),
+            ("echo", "the payload of message 0 was changed")
+        );
+        server.shutdown().await;
+        let error = lane.push(&server, deadline).await.expect_err("no session");
+        assert_eq!(error.step, "server push");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_hangs_is_given_up() {
+        let deadline = Instant::now() + 10 * STEP;
+        let hangs = std::future::pending::<Result<(), String>>();
+        let error = within("echo", deadline, hangs).await.expect_err("it hangs");
+        assert_eq!(error.what, "not done within 3.0 s");
+    }
 
     #[test]
     fn check_finds_what_is_lost_reordered_or_changed() {

@@ -106,7 +106,7 @@ fn ctrl_c_drains_sessions_and_prints_totals() {
     let output = server.end();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(
-        stdout(&output).starts_with("served 1 sessions in "),
+        stdout(&output).starts_with("served 1 session in "),
         "{}",
         stdout(&output)
     );

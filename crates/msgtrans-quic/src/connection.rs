@@ -387,3 +387,17 @@ impl Drop for QuicConnection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let bytes = size_of::<QuicConnection>();
+        assert!(
+            bytes <= 448,
+            "{bytes} bytes a connection, quinn's own apart"
+        );
+    }
+}

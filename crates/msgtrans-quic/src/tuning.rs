@@ -16,8 +16,12 @@ const DATAGRAM_MIN: u16 = 1_200;
 const DATAGRAM_ETHERNET: u16 = 1_452;
 /// Loopback paths are searched in coarse steps: five probes instead of nine.
 const LOOPBACK_STEP: u16 = 256;
-/// Packets that a peer receives before it must acknowledge; it does so after its delay anyway.
+/// Packets that a peer receives before it must acknowledge; it does so after [`ACK_WITHIN`] anyway. On loopback the
+/// server's CPU time is up to 8 % less than with the usual 2.
 const ACK_EVERY: u32 = 10;
+/// How long a peer may keep the acknowledgement of a lone packet to itself: a confirmed send takes 6 ms on loopback,
+/// and 26 ms with the usual 25.
+const ACK_WITHIN: Duration = Duration::from_millis(5);
 /// Longer times than a day are mistakes.
 const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -222,7 +226,8 @@ impl Tuning {
             None => mtu.upper_bound(DATAGRAM_ETHERNET),
         };
         let mut acks = AckFrequencyConfig::default();
-        acks.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY));
+        acks.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY))
+            .max_ack_delay(Some(ACK_WITHIN));
         transport
             // One stream is all that the wire format has; a peer cannot make others cost anything.
             .max_concurrent_bidi_streams(VarInt::from_u32(1))

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use msgtrans_core::{ConfigError, WireVersions};
+#[cfg(feature = "tls")]
+use msgtrans_tls::{ClientTls, ServerTls};
 use msgtrans_transport::socket::TcpOptions;
 use msgtrans_transport::{Endpoint, EndpointOptions, ProtocolConfig};
 
-use crate::SCHEME;
+#[cfg(feature = "tls")]
+use crate::tls::{ClientTlsSource, ServerTlsSource};
+use crate::{SCHEME, SCHEME_TLS};
 
-/// Where and how to listen for TCP connections.
+/// Where and how to listen for TCP connections, plain or under TLS.
 ///
 /// ```
 /// use msgtrans_tcp::TcpServerConfig;
@@ -17,17 +21,19 @@ use crate::SCHEME;
 /// let typed = TcpServerConfig::new("0.0.0.0:8080").nodelay(false).backlog(64);
 /// typed.validate()?;
 /// let url = Endpoint::parse("tcp://0.0.0.0:8080?nodelay=false&backlog=64")?;
-/// assert_eq!(TcpServerConfig::from_endpoint(&url)?, typed);
+/// assert_eq!(TcpServerConfig::from_endpoint(&url)?.endpoint(), typed.endpoint());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct TcpServerConfig {
     address: String,
     pub(crate) options: TcpOptions,
     pub(crate) wire: Option<WireVersions>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<ServerTlsSource>,
 }
 
-/// Where and how to dial TCP connections.
+/// Where and how to dial TCP connections, plain or under TLS.
 ///
 /// ```
 /// use msgtrans_tcp::TcpClientConfig;
@@ -36,14 +42,16 @@ pub struct TcpServerConfig {
 /// let typed = TcpClientConfig::new("localhost:8080").send_buffer(65_536);
 /// typed.validate()?;
 /// let url = Endpoint::parse("tcp://localhost:8080?send_buffer=65536")?;
-/// assert_eq!(TcpClientConfig::from_endpoint(&url)?, typed);
+/// assert_eq!(TcpClientConfig::from_endpoint(&url)?.endpoint(), typed.endpoint());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct TcpClientConfig {
     address: String,
     pub(crate) options: TcpOptions,
     pub(crate) wire: Option<WireVersions>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<ClientTlsSource>,
 }
 
 macro_rules! common_knobs {
@@ -91,22 +99,27 @@ impl TcpServerConfig {
             address: address.into(),
             options: TcpOptions::default(),
             wire: None,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 
-    /// Reads a URL: `tcp://host:port` with the options `nodelay`, `keepalive` (`30s`), `send_buffer`, `recv_buffer`,
-    /// `backlog`, `reuse_port` and `wire` (`v1`, `v2`, `auto`).
+    /// Reads a URL: `tcp://host:port`, or `tls://host:port` with the feature `tls`, with the options `nodelay`,
+    /// `keepalive` (`30s`), `send_buffer`, `recv_buffer`, `backlog`, `reuse_port` and `wire` (`v1`, `v2`, `auto`); for
+    /// `tls` also `cert` and `key`, which are PEM files read when the listener is bound, or `cert=development` for a
+    /// certificate of localhost made on the spot, whose pin is logged.
     ///
     /// # Errors
     /// Another scheme, no port, a path, an unknown option or a value that an option cannot have.
     pub fn from_endpoint(endpoint: &Endpoint) -> Result<Self, ConfigError> {
-        let address = address_of(endpoint)?;
+        let mut this = Self::new(address_of(endpoint)?);
         let mut options = endpoint.options();
-        let this = Self {
-            address,
-            options: TcpOptions::take_server(&mut options)?,
-            wire: take_wire(&mut options)?,
-        };
+        this.options = TcpOptions::take_server(&mut options)?;
+        this.wire = take_wire(&mut options)?;
+        #[cfg(feature = "tls")]
+        if endpoint.scheme() == SCHEME_TLS {
+            this.tls = Some(ServerTlsSource::take(&mut options)?);
+        }
         options.finish()?;
         this.validate()?;
         Ok(this)
@@ -136,6 +149,28 @@ impl TcpServerConfig {
         self.wire = Some(wire);
         self
     }
+
+    /// Serves over TLS, as `tls://`. There is no URL for settings given here.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(ServerTlsSource::Value(tls));
+        self
+    }
+
+    /// The address as an endpoint without options.
+    pub(crate) fn address(&self) -> Result<Endpoint, ConfigError> {
+        Endpoint::from_address(self.scheme(), &self.address)
+    }
+
+    pub(crate) fn scheme(&self) -> &'static str {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return SCHEME_TLS;
+        }
+        SCHEME
+    }
 }
 
 impl TcpClientConfig {
@@ -145,22 +180,27 @@ impl TcpClientConfig {
             address: address.into(),
             options: TcpOptions::default(),
             wire: None,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 
-    /// Reads a URL: `tcp://host:port` with the options `nodelay`, `keepalive` (`30s`), `send_buffer`, `recv_buffer`
-    /// and `wire` (`v1`, `v2`, `auto`).
+    /// Reads a URL: `tcp://host:port`, or `tls://host:port` with the feature `tls`, with the options `nodelay`,
+    /// `keepalive` (`30s`), `send_buffer`, `recv_buffer` and `wire` (`v1`, `v2`, `auto`); for `tls` also `ca`, a PEM file
+    /// of the authorities to believe, read by the first dial, `pin` (`sha256/…`) of the one key to believe,
+    /// `server_name`, and `insecure` (feature `dangerous-insecure`).
     ///
     /// # Errors
     /// Another scheme, no port, a path, an unknown option or a value that an option cannot have.
     pub fn from_endpoint(endpoint: &Endpoint) -> Result<Self, ConfigError> {
-        let address = address_of(endpoint)?;
+        let mut this = Self::new(address_of(endpoint)?);
         let mut options = endpoint.options();
-        let this = Self {
-            address,
-            options: TcpOptions::take_client(&mut options)?,
-            wire: take_wire(&mut options)?,
-        };
+        this.options = TcpOptions::take_client(&mut options)?;
+        this.wire = take_wire(&mut options)?;
+        #[cfg(feature = "tls")]
+        if endpoint.scheme() == SCHEME_TLS {
+            this.tls = Some(ClientTlsSource::take(&mut options)?);
+        }
         options.finish()?;
         this.validate()?;
         Ok(this)
@@ -176,22 +216,39 @@ impl TcpClientConfig {
         self
     }
 
-    /// The address as an endpoint without options.
-    pub(crate) fn address(&self) -> Result<Endpoint, ConfigError> {
-        Endpoint::from_address(SCHEME, &self.address)
+    /// Dials over TLS, as `tls://`. There is no URL for settings given here.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn tls(mut self, tls: ClientTls) -> Self {
+        self.tls = Some(ClientTlsSource::value(tls));
+        self
     }
-}
 
-impl TcpServerConfig {
     /// The address as an endpoint without options.
     pub(crate) fn address(&self) -> Result<Endpoint, ConfigError> {
-        Endpoint::from_address(SCHEME, &self.address)
+        Endpoint::from_address(self.scheme(), &self.address)
+    }
+
+    fn scheme(&self) -> &'static str {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return SCHEME_TLS;
+        }
+        SCHEME
     }
 }
 
 impl ProtocolConfig for TcpServerConfig {
     fn endpoint(&self) -> Endpoint {
-        let endpoint = self.options.put_server(display(&self.address));
+        let endpoint = self
+            .options
+            .put_server(display(self.scheme(), &self.address));
+        #[cfg(feature = "tls")]
+        let endpoint = match &self.tls {
+            Some(tls) => tls.put(endpoint),
+            None => endpoint,
+        };
         put_wire(endpoint, self.wire)
     }
 
@@ -203,7 +260,14 @@ impl ProtocolConfig for TcpServerConfig {
 
 impl ProtocolConfig for TcpClientConfig {
     fn endpoint(&self) -> Endpoint {
-        let endpoint = self.options.put_client(display(&self.address));
+        let endpoint = self
+            .options
+            .put_client(display(self.scheme(), &self.address));
+        #[cfg(feature = "tls")]
+        let endpoint = match &self.tls {
+            Some(tls) => tls.put(endpoint),
+            None => endpoint,
+        };
         put_wire(endpoint, self.wire)
     }
 
@@ -216,23 +280,34 @@ impl ProtocolConfig for TcpClientConfig {
                 "must have a port other than 0 to dial",
             ));
         }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            tls.validate(address.host())?;
+        }
         self.options.validate()
     }
 }
 
 /// The endpoint of an address, or one that shows an address that is none.
-fn display(address: &str) -> Endpoint {
-    Endpoint::from_address(SCHEME, address).unwrap_or_else(|_| Endpoint::new(SCHEME, address, None))
+fn display(scheme: &str, address: &str) -> Endpoint {
+    Endpoint::from_address(scheme, address).unwrap_or_else(|_| Endpoint::new(scheme, address, None))
 }
 
 /// `host:port` of a URL that has nothing else in front of its options.
 fn address_of(endpoint: &Endpoint) -> Result<String, ConfigError> {
-    if endpoint.scheme() != SCHEME {
-        let expected = format!("must be {SCHEME}:// here");
-        return Err(ConfigError::new("scheme", endpoint.scheme(), expected));
+    let scheme = endpoint.scheme();
+    match scheme {
+        SCHEME => {}
+        // A secure URL never falls back to plain.
+        SCHEME_TLS if cfg!(feature = "tls") => {}
+        SCHEME_TLS => return Err(ConfigError::new("scheme", scheme, "needs the feature tls")),
+        _ => {
+            let expected = format!("must be {SCHEME}:// or {SCHEME_TLS}:// here");
+            return Err(ConfigError::new("scheme", scheme, expected));
+        }
     }
     if !matches!(endpoint.path(), "" | "/") {
-        let expected = format!("{SCHEME}:// has no paths");
+        let expected = format!("{scheme}:// has no paths");
         return Err(ConfigError::new("path", endpoint.path(), expected));
     }
     endpoint.authority()

@@ -33,7 +33,15 @@ impl Connector for TcpClientConfig {
                 None | Some(WireVersions::Any) => context.wire,
                 Some(one) => one,
             };
-            let info = ConnectionInfo::new(SCHEME, PeerAddress::Socket(peer));
+            let peer = PeerAddress::Socket(peer);
+            #[cfg(feature = "tls")]
+            if let Some(tls) = &self.tls {
+                let address = self.address()?;
+                return tls
+                    .connect(stream, &address, peer, accept, context.limits)
+                    .await;
+            }
+            let info = ConnectionInfo::new(SCHEME, peer);
             let connection = StreamConnection::new(stream, info, accept, context.limits, false);
             Ok(Box::new(connection) as Box<dyn Connection>)
         })

@@ -2,9 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use msgtrans_core::{BindError, ConnectionInfo, Limits, PeerAddress, WireVersions};
+#[cfg(feature = "tls")]
+use msgtrans_tls::rustls::ServerConfig;
 use msgtrans_transport::socket::{TcpOptions, listen};
 use msgtrans_transport::{
     AcceptError, BoxFuture, Endpoint, Incoming, ListenContext, Listener, ProtocolConfig,
@@ -27,15 +31,25 @@ impl ServerProtocol for TcpServerConfig {
             let invalid = |error| fail(io::Error::new(io::ErrorKind::InvalidInput, error));
             self.validate().map_err(invalid)?;
             let address = self.address().map_err(invalid)?;
+            let accept = self.wire.unwrap_or(context.wire);
+            #[cfg(feature = "tls")]
+            let tls = self
+                .tls
+                .as_ref()
+                .map(|tls| tls.build(accept, &address))
+                .transpose()
+                .map_err(fail)?;
             let listener = listen(&address, &self.options).await?;
             let local = listener.local_addr().map_err(fail)?;
             tracing::debug!(%local, "listening");
             Ok(Box::new(SocketListener {
                 listener,
-                local: Endpoint::new(SCHEME, local.ip().to_string(), Some(local.port())),
+                local: Endpoint::new(self.scheme(), local.ip().to_string(), Some(local.port())),
                 options: self.options.clone(),
-                accept: self.wire.unwrap_or(context.wire),
+                accept,
                 limits: context.limits,
+                #[cfg(feature = "tls")]
+                tls,
             }) as Box<dyn Listener>)
         })
     }
@@ -51,6 +65,8 @@ struct SocketListener {
     options: TcpOptions,
     accept: WireVersions,
     limits: Limits,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<ServerConfig>>,
 }
 
 /// The next socket of `listener`, with its options set.
@@ -68,7 +84,15 @@ pub(crate) fn poll_socket(
 impl Listener for SocketListener {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, AcceptError>> {
         let (stream, address) = ready!(poll_socket(&self.listener, &self.options, cx))?;
-        let info = ConnectionInfo::new(SCHEME, PeerAddress::Socket(address));
+        let peer = PeerAddress::Socket(address);
+        #[cfg(feature = "tls")]
+        if let Some(config) = &self.tls {
+            let (config, accept, limits) = (config.clone(), self.accept, self.limits);
+            let handshake = crate::tls::accept(config, stream, peer.clone(), accept, limits);
+            let handshake = Box::pin(handshake);
+            return Poll::Ready(Ok(Incoming::Handshake { peer, handshake }));
+        }
+        let info = ConnectionInfo::new(SCHEME, peer);
         let connection = StreamConnection::new(stream, info, self.accept, self.limits, false);
         Poll::Ready(Ok(Incoming::Connection(Box::new(connection))))
     }

@@ -216,8 +216,15 @@ fn a_server_is_spelled_the_same_typed_and_as_a_url() {
         "tcp://[::]:8080?wire=v1&reuse_port=true&backlog=7&recv_buffer=6000&\
                        send_buffer=5000&keepalive=30s&nodelay=false",
     );
-    assert_eq!(TcpServerConfig::from_endpoint(&spelled), Ok(typed.clone()));
-    assert_eq!(TcpServerConfig::from_endpoint(&typed.endpoint()), Ok(typed));
+    let read = TcpServerConfig::from_endpoint(&spelled).expect("legal");
+    assert_eq!(read.endpoint(), typed.endpoint());
+    let canonical = url(
+        "tcp://[::]:8080?nodelay=false&keepalive=30000ms&send_buffer=5000&recv_buffer=6000&\
+                         backlog=7&reuse_port=true&wire=v1",
+    );
+    assert_eq!(typed.endpoint(), canonical);
+    let again = TcpServerConfig::from_endpoint(&typed.endpoint()).expect("legal");
+    assert_eq!(again.endpoint(), typed.endpoint());
     let plain = TcpServerConfig::new("0.0.0.0:8080");
     assert_eq!(plain.endpoint(), url("tcp://0.0.0.0:8080"));
 }
@@ -234,8 +241,15 @@ fn a_client_is_spelled_the_same_typed_and_as_a_url() {
         "tcp://localhost:8080?wire=auto&recv_buffer=6000&send_buffer=5000&\
                        keepalive=1500ms&nodelay=false",
     );
-    assert_eq!(TcpClientConfig::from_endpoint(&spelled), Ok(typed.clone()));
-    assert_eq!(TcpClientConfig::from_endpoint(&typed.endpoint()), Ok(typed));
+    let read = TcpClientConfig::from_endpoint(&spelled).expect("legal");
+    assert_eq!(read.endpoint(), typed.endpoint());
+    let canonical = url(
+        "tcp://localhost:8080?nodelay=false&keepalive=1500ms&send_buffer=5000&\
+                         recv_buffer=6000&wire=auto",
+    );
+    assert_eq!(typed.endpoint(), canonical);
+    let again = TcpClientConfig::from_endpoint(&typed.endpoint()).expect("legal");
+    assert_eq!(again.endpoint(), typed.endpoint());
 }
 
 #[test]

@@ -1,0 +1,62 @@
+//! [`TlsConnection`]: a byte stream whose end must be said, not only seen.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use msgtrans_core::{CloseReason, ConnectionInfo, Limits, PacketBatch, WireVersion};
+use msgtrans_transport::{
+    Connection, ConnectionError, Framing, OutboundBatch, Progress, Received, StreamConnection,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Frames on a TLS stream. A peer that goes without close_notify is an error while reading, wherever it goes: anybody
+/// on the way could have cut the stream. While closing, it is gone, which is what was waited for.
+pub(crate) struct TlsConnection<S>(pub(crate) StreamConnection<S>);
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for TlsConnection<S> {
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        budget_bytes: usize,
+        into: &mut PacketBatch,
+    ) -> Poll<Result<Received, ConnectionError>> {
+        self.0.poll_recv(cx, budget_bytes, into)
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut OutboundBatch,
+    ) -> Poll<Result<(), ConnectionError>> {
+        self.0.poll_send(cx, from)
+    }
+
+    fn poll_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        reason: &CloseReason,
+    ) -> Poll<Result<(), ConnectionError>> {
+        self.0.poll_close(cx, reason).map(|closed| match closed {
+            Err(ConnectionError::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Ok(())
+            }
+            closed => closed,
+        })
+    }
+
+    fn set_wire(&mut self, version: WireVersion, limits: Limits) {
+        self.0.set_wire(version, limits);
+    }
+
+    fn framing(&self) -> Framing {
+        self.0.framing()
+    }
+
+    fn progress(&self) -> Progress {
+        self.0.progress()
+    }
+
+    fn info(&self) -> &ConnectionInfo {
+        self.0.info()
+    }
+}

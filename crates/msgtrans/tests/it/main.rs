@@ -1,0 +1,7 @@
+//! The facade's promises, kept over real connections of every protocol.
+
+mod examples;
+mod pipelined;
+mod raw;
+mod reentrancy;
+mod support;

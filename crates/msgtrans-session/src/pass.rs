@@ -56,6 +56,12 @@ pub(crate) struct Pass {
     pub(crate) inbound_bytes: usize,
     /// Whether the peer's version has a word for a refused request.
     pub(crate) can_fail: bool,
+    /// Bytes of frames that the session wrote by itself, most of them answers, since everything had gone.
+    pub(crate) answered_bytes: usize,
+    /// Whether reading stopped for want of room.
+    pub(crate) reading_stopped: bool,
+    /// Whether refusing requests stopped for want of room.
+    pub(crate) refusing_stopped: bool,
     /// Messages and requests handed on.
     pub(crate) handled: u64,
     pub(crate) counts: PassCounts,
@@ -111,6 +117,7 @@ impl Pass {
             );
             self.key = key;
             self.wired = false;
+            self.answered_bytes = 0;
         }
         self.open = open;
         if !self.wired {
@@ -181,6 +188,14 @@ impl Pass {
             out.push(packet)?;
             self.counts.packets_out += u64::from(packet.packet_type.is_data());
         }
+        Ok(())
+    }
+
+    /// Adds a frame of the session's own to what leaves.
+    pub(crate) fn push_own(&mut self, packet: &Packet) -> Result<(), EncodeError> {
+        let before = self.out_len();
+        self.push(packet)?;
+        self.answered_bytes += self.out_len() - before;
         Ok(())
     }
 

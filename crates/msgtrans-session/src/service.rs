@@ -220,6 +220,7 @@ impl<F: Future<Output = ()>> Running<F> {
             loop {
                 let full = pass.requests_running >= self.max;
                 if full && (!pass.can_fail || pass.out_len() >= 2 * pass::BATCH_BYTES) {
+                    pass.refusing_stopped = pass.can_fail && !pass.requests.is_empty();
                     return None;
                 }
                 let request = pass.requests.pop_front()?;

@@ -20,6 +20,7 @@ impl SessionActor {
     pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Lane {
         let mut budget = BATCH_BYTES;
         let mut lane = Lane::Idle;
+        pass::current(|pass| (pass.reading_stopped, pass.refusing_stopped) = (false, false));
         loop {
             if pass::current(|pass| !pass.batch.is_empty()) {
                 // Read before, and not sorted because the peer was above its rate.
@@ -37,6 +38,7 @@ impl SessionActor {
                     Poll::Ready(Err(error)) => self.lost(error),
                 }
             } else {
+                pass::current(|pass| pass.reading_stopped = true);
                 break;
             }
             self.poll_lanes(cx);
@@ -80,8 +82,17 @@ impl SessionActor {
     fn may_read(&self) -> bool {
         pass::current(|pass| {
             pass.inbound_bytes < self.session.shared.runtime.config.inbound_bytes
-                && pass.out_len() < 2 * OUT_PAUSE
+                && pass.answered_bytes < OUT_PAUSE
         })
+    }
+
+    /// Whether the inbound lane stopped for want of room and there is some now: nothing else would wake it.
+    pub(super) fn may_go_on(&self) -> bool {
+        let (reading, refusing) = pass::current(|pass| {
+            let refusing = pass.refusing_stopped && pass.out_len() < OUT_PAUSE;
+            (pass.reading_stopped, refusing)
+        });
+        refusing || reading && self.may_read()
     }
 
     /// Sorts packets until the batch is empty, the session ends, or the peer's rate is spent.

@@ -234,7 +234,7 @@ impl SessionActor {
 
     /// Adds a frame of the session's own to the pass.
     fn push_control(&mut self, packet: &Packet) {
-        if let Err(error) = pass::current(|pass| pass.push(packet)) {
+        if let Err(error) = pass::current(|pass| pass.push_own(packet)) {
             tracing::error!(%error, ?packet, "a frame of the session's own could not be encoded");
         }
     }
@@ -310,6 +310,7 @@ impl SessionActor {
         match outcome {
             Poll::Ready(Ok(())) => {
                 self.blocked = false;
+                pass::current(|pass| pass.answered_bytes = 0);
                 Ok(true)
             }
             Poll::Pending => {
@@ -407,6 +408,7 @@ impl Actor for SessionActor {
             Phase::Opening(_) | Phase::Open => match self.write(cx) {
                 // What was queued meanwhile by this very pass goes with the next one.
                 Ok(true) if self.is_signalled() && matches!(self.phase, Phase::Open) => Lane::Busy,
+                Ok(_) if self.may_go_on() => Lane::Busy,
                 Ok(_) => Lane::Idle,
                 Err(error) => {
                     self.lost(error);

@@ -67,11 +67,15 @@ pub(crate) async fn supervise(inner: Arc<Inner>, run: Run, mut session: Session)
         let Some(config) = reconnect.filter(|_| comes_back(&reason, session.version())) else {
             return;
         };
+        let minimum = session
+            .peer_goodbye()
+            .and_then(|goodbye| goodbye.retry_after)
+            .unwrap_or_default();
         drop(session);
         let next = tokio::select! {
             biased;
             () = run.stop.wait() => return,
-            next = redial(inner, run, config, &mut delays) => next,
+            next = redial(inner, run, config, &mut delays, minimum) => next,
         };
         match next {
             Ok(next) => session = next,
@@ -118,14 +122,15 @@ fn comes_back(reason: &CloseReason, version: Option<WireVersion>) -> bool {
     }
 }
 
-/// Dials until there is a session, the server refuses for good, or the attempts are spent.
+/// Dials until there is a session, the server refuses for good, or the attempts are spent; the first time not before
+/// `minimum`, which the server of the lost session may have asked for.
 async fn redial(
     inner: &Arc<Inner>,
     run: &Run,
     config: ReconnectConfig,
     delays: &mut Delays,
+    mut minimum: Duration,
 ) -> Result<Session, ConnectError> {
-    let mut minimum = Duration::ZERO;
     loop {
         let delay = delays.next(minimum);
         run.events.tell(TransportEvent::Reconnecting {

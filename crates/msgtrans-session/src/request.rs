@@ -188,9 +188,7 @@ impl RequestTable {
         }
         wakers
     }
-
-    #[cfg(test)]
-    pub(crate) fn set_last_id(&mut self, id: u32) {
-        self.last_id = id;
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,8 @@ pub(crate) struct Shared {
     framing: OnceLock<Framing>,
     next_id: AtomicU32,
     reason: OnceLock<CloseReason>,
+    /// The first GoAway or Goodbye of the peer.
+    goodbye: OnceLock<Box<Goodbye>>,
     ended: AtomicBool,
     end: Notify,
     pub(crate) counters: SessionCounters,
@@ -99,6 +101,7 @@ impl Shared {
             framing: OnceLock::new(),
             next_id: AtomicU32::new(0),
             reason: OnceLock::new(),
+            goodbye: OnceLock::new(),
             ended: AtomicBool::new(false),
             end: Notify::new(),
             counters: SessionCounters::default(),
@@ -159,6 +162,11 @@ impl Shared {
 
     fn closed_kind(&self) -> SendErrorKind {
         SendErrorKind::Closed(self.reason().cloned().unwrap_or_else(CloseReason::normal))
+    }
+
+    /// The peer wants to leave; the first word of it counts, because it says when to come back.
+    pub(crate) fn set_goodbye(&self, goodbye: &Goodbye) {
+        self.goodbye.get_or_init(|| Box::new(goodbye.clone()));
     }
 
     /// Nothing more will happen; wakes who waits for it.
@@ -324,6 +332,11 @@ impl Session {
     /// Why the session ends or has ended; `None` while it lives.
     pub fn close_reason(&self) -> Option<CloseReason> {
         self.shared.reason().cloned()
+    }
+
+    /// What the peer said when it wanted to leave: why, and when and where to come back.
+    pub fn peer_goodbye(&self) -> Option<&Goodbye> {
+        self.shared.goodbye.get().map(|goodbye| &**goodbye)
     }
 
     /// Sends a one-way message; resolves when it is queued. Waits for room up to the session's `send_timeout`.

@@ -79,6 +79,8 @@ impl SessionActor {
         }
     }
 
+    /// Not held back by what the application has queued: two sides that write to each other and wait with reading until
+    /// they have written would wait for ever.
     fn may_read(&self) -> bool {
         pass::current(|pass| {
             pass.inbound_bytes < self.session.shared.runtime.config.inbound_bytes
@@ -250,11 +252,15 @@ impl SessionActor {
             // Any byte counts as life; resume is not agreed, so an Ack says nothing.
             PacketType::Pong | PacketType::Ack => {}
             PacketType::Goodbye => match Goodbye::from_packet(&packet) {
-                Ok(goodbye) => self.peer_ended(CloseReason::peer(goodbye.code, goodbye.reason)),
+                Ok(goodbye) => {
+                    self.shared().set_goodbye(&goodbye);
+                    self.peer_ended(CloseReason::peer(goodbye.code, goodbye.reason));
+                }
                 Err(error) => self.lost(error.into()),
             },
             PacketType::GoAway => match Goodbye::from_packet(&packet) {
                 Ok(goodbye) => {
+                    self.shared().set_goodbye(&goodbye);
                     let event = TransportEvent::GoingAway {
                         session_id: self.session.id(),
                         goodbye,

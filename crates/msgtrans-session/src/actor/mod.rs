@@ -65,6 +65,8 @@ pub struct SessionActor {
     heartbeat: std::time::Duration,
     /// Held as long as the task lives.
     permit: Option<Box<dyn Send>>,
+    /// Where somebody listens at debug: everything that happens in the task happens in it.
+    span: Option<Box<tracing::Span>>,
 }
 
 enum Phase {
@@ -181,6 +183,7 @@ impl SessionActor {
         now: Instant,
     ) -> Self {
         let heartbeat = runtime.config.heartbeat;
+        let span = span(id, connection.info());
         let shared = Arc::new(Shared::new(id, connection.info().clone(), runtime));
         Self {
             session: Session { shared },
@@ -201,6 +204,7 @@ impl SessionActor {
             wrote: now,
             heartbeat,
             permit: None,
+            span,
         }
     }
 
@@ -362,6 +366,9 @@ impl Actor for SessionActor {
             matches!(self.phase, Phase::Open),
         );
         pass::enter(pass);
+        if let Some(span) = &self.span {
+            span.with_subscriber(|(id, subscriber)| subscriber.enter(id));
+        }
     }
 
     fn commands(&mut self, _: &mut Context<'_>) -> Lane {
@@ -419,6 +426,9 @@ impl Actor for SessionActor {
     }
 
     fn end_pass(&mut self, _: &mut Context<'_>) {
+        if let Some(span) = &self.span {
+            span.with_subscriber(|(id, subscriber)| subscriber.exit(id));
+        }
         let Some(mut pass) = pass::leave() else {
             return;
         };
@@ -491,4 +501,10 @@ fn handshake_error(endpoint: &str, what: impl ToString, retryable: bool) -> Conn
 /// What is left of a queue when its session ends: confirmations fail by being dropped.
 fn discard(items: VecDeque<Outgoing>) {
     drop(items);
+}
+
+/// A span a connection, at debug; nothing is kept where nobody listens.
+fn span(id: SessionId, info: &msgtrans_core::ConnectionInfo) -> Option<Box<tracing::Span>> {
+    let span = tracing::debug_span!("connection", session = %id, protocol = info.protocol, peer = %info.peer);
+    (!span.is_disabled()).then(|| Box::new(span))
 }

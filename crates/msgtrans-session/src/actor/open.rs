@@ -260,15 +260,13 @@ impl SessionActor {
         }
     }
 
-    fn tell_opener(&mut self, outcome: Result<crate::Session, OpenError>) -> bool {
-        match &mut self.phase {
-            Phase::Opening(opening) => match &mut opening.role {
-                Role::Client { opened, .. } => opened
-                    .take()
-                    .is_some_and(|opened| opened.send(outcome).is_ok()),
-                Role::Server => true,
-            },
-            _ => true,
+    fn tell_opener(&mut self, outcome: Result<crate::Session, OpenError>) {
+        if let Phase::Opening(opening) = &mut self.phase
+            && let Role::Client { opened, .. } = &mut opening.role
+            && let Some(opened) = opened.take()
+        {
+            // Whoever dialled may have given up meanwhile.
+            let _ = opened.send(outcome);
         }
     }
 
@@ -284,8 +282,7 @@ impl SessionActor {
         self.heartbeat = heartbeat;
         self.shared()
             .set_wire(version, features, peer_max_frame, framing);
-        let waited_for = self.tell_opener(Ok(self.session.clone()));
-        self.phase = Phase::Open;
+        let opening = std::mem::replace(&mut self.phase, Phase::Open);
         pass::current(|pass| pass.open = true);
         let session = self.session.clone();
         let runtime = self.runtime().clone();
@@ -306,6 +303,8 @@ impl SessionActor {
             };
             runtime.events.tell(event);
         }
+        // Last, so that who dialled finds everything in its place.
+        let waited_for = tell(opening, Ok(session));
         if !waited_for {
             // Whoever dialled has given up meanwhile.
             self.begin_close(CloseReason::normal(), true);
@@ -376,5 +375,19 @@ impl SessionActor {
         }));
         let told = self.settled;
         self.opening_failed(Code::TIMEOUT, "the handshake did not end in time", told);
+    }
+}
+
+/// Tells who dialled; whether somebody still waits, as nobody does on the server's side.
+fn tell(opening: Phase, outcome: Result<crate::Session, OpenError>) -> bool {
+    match opening {
+        Phase::Opening(opening) => match opening.role {
+            Role::Client {
+                opened: Some(opened),
+                ..
+            } => opened.send(outcome).is_ok(),
+            Role::Client { opened: None, .. } | Role::Server => true,
+        },
+        _ => true,
     }
 }

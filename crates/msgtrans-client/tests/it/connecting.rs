@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::support::{Builder, Server, soon};
+use crate::support::{Builder, Server, pass_time, soon};
 
 /// Refuses each dial and notes when.
 #[derive(Clone, Debug, Default)]
@@ -196,7 +196,7 @@ async fn dropping_connect_drops_the_attempt() {
     let before = Instant::now();
     let outcome = tokio::time::timeout(Duration::from_secs(1), client.connect()).await;
     assert!(outcome.is_err(), "still connecting");
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    pass_time(Duration::from_millis(20)).await;
     assert_eq!(
         tokio::runtime::Handle::current()
             .metrics()

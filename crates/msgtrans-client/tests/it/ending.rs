@@ -5,7 +5,7 @@ use std::time::Duration;
 use msgtrans_core::{Code, Initiator, TransportError};
 use msgtrans_session::TransportEvent;
 
-use crate::support::{Seen, Server, event, name, rest, soon};
+use crate::support::{Seen, Server, event, name, pass_time, rest, soon};
 
 #[tokio::test]
 async fn disconnecting_writes_what_is_queued_and_says_goodbye() {
@@ -60,7 +60,7 @@ async fn dropping_the_last_handle_says_goodbye_and_leaves_no_task() {
     );
     assert_eq!(rest(&mut events).await, ["established", "closed"]);
     drop(session);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    pass_time(Duration::from_secs(1)).await;
     assert_eq!(metrics.num_alive_tasks(), tasks);
 }
 
@@ -80,7 +80,7 @@ async fn dropping_a_client_that_redials_leaves_no_task() {
             .iter()
             .all(|name| name == "reconnecting")
     );
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    pass_time(Duration::from_millis(20)).await;
     assert_eq!(metrics.num_alive_tasks(), tasks);
 }
 

@@ -8,7 +8,7 @@ use msgtrans_core::{Code, ConnectError, Initiator, SendErrorKind, TransportError
 use msgtrans_session::{Refusal, TransportEvent};
 use tokio::time::Instant;
 
-use crate::support::{Server, event, name, rest, soon};
+use crate::support::{Server, event, name, pass_time, rest, soon};
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_session_is_dialled_again() {
@@ -157,7 +157,7 @@ async fn delays_grow_while_sessions_are_dropped_on_sight_and_start_over_after_a_
     assert_eq!(name(&event(&mut events).await), "established");
     for expected in [1, 2, 3, 1] {
         if expected == 1 {
-            tokio::time::sleep(Duration::from_secs(6)).await;
+            pass_time(Duration::from_secs(6)).await;
         }
         server.cut();
         assert_eq!(name(&event(&mut events).await), "closed");

@@ -53,13 +53,13 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.json);
     output.init_log();
-    match run(cli.command, &output) {
+    match run(cli.command, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(&output),
     }
 }
 
-fn run(command: Command, output: &Output) -> Result<(), Failure> {
+fn run(command: Command, output: Output) -> Result<(), Failure> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Command::Serve(args) = &command
         && let Some(threads) = args.threads
@@ -70,15 +70,19 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(error).context("cannot start the runtime"))?;
-    let result = runtime.block_on(async {
+    // On a worker, where the sessions are: the thread that blocks here would be woken for each of their answers.
+    let task = runtime.spawn(async move {
         match command {
-            Command::Demo(args) => demo::run(args, output).await,
-            Command::Serve(args) => serve::run(args, output).await,
-            Command::Send(args) => send::run(args, output).await,
-            Command::Request(args) => request::run(args, output).await,
-            Command::Listen(args) => listen::run(args, output).await,
+            Command::Demo(args) => demo::run(args, &output).await,
+            Command::Serve(args) => serve::run(args, &output).await,
+            Command::Send(args) => send::run(args, &output).await,
+            Command::Request(args) => request::run(args, &output).await,
+            Command::Listen(args) => listen::run(args, &output).await,
         }
     });
+    let result = runtime
+        .block_on(task)
+        .unwrap_or_else(|error| Err(Failure::failed(error).context("the command did not end")));
     // What still runs (a name that resolves slowly, a read of standard input) is not waited for.
     runtime.shutdown_background();
     result

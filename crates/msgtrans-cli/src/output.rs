@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
 /// How the command speaks.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     json: bool,
     out_is_terminal: bool,

@@ -42,6 +42,13 @@
 
 mod protocols;
 
+/// The READMEs' programs and those of the migration page, compiled as doctests so that they cannot drift.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../../../README.zh-CN.md")]
+#[doc = include_str!("../../../docs/FROM_MSGTRANS_2.md")]
+mod pages {}
+
 // The public interface is:
 pub use bytes::Bytes;
 #[cfg(feature = "inproc")]

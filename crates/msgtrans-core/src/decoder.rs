@@ -161,6 +161,9 @@ impl Decoder {
         if let Some(error) = &self.failed {
             return Err(DecodeError::clone(error));
         }
+        if self.chunk.is_empty() && self.partial.is_empty() {
+            return Ok(Decoded::Starved);
+        }
         let before = into.len();
         if self.opened && self.partial.is_empty() {
             self.decode_plain(budget_bytes, into);

@@ -47,7 +47,8 @@ impl Failure {
 
     /// An error of the library, at `url`.
     pub(crate) fn at(url: &Endpoint, error: impl Into<TransportError>) -> Self {
-        Self::library(Some(url), error.into()).context(url)
+        // Options stay out: the errors that name an endpoint name it without them, and once is enough.
+        Self::library(Some(url), error.into()).context(url.clone().without_options())
     }
 
     /// An error of the library that names the endpoint itself, where it has one.

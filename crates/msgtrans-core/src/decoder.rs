@@ -128,7 +128,9 @@ impl Decoder {
     /// Hands over the next bytes of the stream.
     #[inline]
     pub fn push(&mut self, bytes: Bytes) {
-        if self.chunk.is_empty() {
+        if bytes.is_empty() {
+            // Nothing to decode, and nothing of it may keep its buffer.
+        } else if self.chunk.is_empty() {
             self.chunk = bytes;
         } else {
             self.join(&bytes);

@@ -146,7 +146,11 @@ impl fmt::Display for CloseReason {
             Initiator::Peer => "closed by the peer",
             Initiator::Network => "connection lost",
         };
-        write!(f, "{who}: {}", self.code)?;
+        f.write_str(who)?;
+        // A connection that was lost has no code of its own unless one is known.
+        if self.initiator != Initiator::Network || self.code != Code::NORMAL {
+            write!(f, ": {}", self.code)?;
+        }
         if !self.reason.is_empty() {
             write!(f, ": {}", self.reason)?;
         }

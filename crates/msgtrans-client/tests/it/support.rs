@@ -301,6 +301,6 @@ pub(crate) fn name(event: &TransportEvent) -> &'static str {
 
 /// Lets paused time pass while every task runs.
 pub(crate) async fn pass_time(time: Duration) {
-    let nothing = tokio::time::timeout(time, std::future::pending::<()>()).await;
+    let nothing = timeout(time, std::future::pending::<()>()).await;
     assert!(nothing.is_err());
 }

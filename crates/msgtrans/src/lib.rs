@@ -36,6 +36,9 @@
 //! | `quic` | `quic://`, [`QuicServerConfig`], [`QuicClientConfig`], development certificates | yes |
 //! | `inproc` | `inproc://`, [`InprocServerConfig`], [`InprocClientConfig`] | yes |
 //! | `compression` | zstd and zlib payloads | yes |
+//! | `tls` | `tls://`, and `wss://` beside `websocket`; [`tls`] with certificates, authorities and pins | no |
+//! | `unix` | `unix://`, [`UnixServerConfig`], [`UnixClientConfig`]; nothing on systems without Unix sockets | no |
+//! | `full` | all of the above | no |
 //! | `dangerous-insecure` | clients that may be told to believe any server | no |
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -57,25 +60,29 @@ pub use msgtrans_inproc::{InprocClientConfig, InprocServerConfig};
 pub use msgtrans_quic::{QuicClientConfig, QuicServerConfig};
 #[cfg(feature = "tcp")]
 pub use msgtrans_tcp::{TcpClientConfig, TcpServerConfig};
-#[cfg(feature = "quic")]
+#[cfg(any(feature = "quic", feature = "tls"))]
 pub use msgtrans_tls as tls;
+#[cfg(all(feature = "unix", unix))]
+pub use msgtrans_unix::{UnixClientConfig, UnixServerConfig};
 #[cfg(feature = "websocket")]
 pub use msgtrans_websocket::{WebSocketClientConfig, WebSocketServerConfig};
 
 pub use msgtrans_client::{ReconnectConfig, RetryConfig};
 pub use msgtrans_core::{
-    BindError, CloseReason, Code, Compression, ConfigError, ConnectError, ConnectionInfo, DecodeError, EncodeError,
-    Flags, Goodbye, HandlerError, Initiator, Limits, Meta, Packet, PacketType, PeerAddress, RequestError, SendError,
-    SendErrorKind, SessionId, Severity, TransportError, WireVersion, WireVersions,
+    BindError, CloseReason, Code, Compression, ConfigError, ConnectError, ConnectionInfo,
+    DecodeError, EncodeError, Flags, Goodbye, HandlerError, Initiator, Limits, Meta, Packet,
+    PacketType, PeerAddress, RequestError, SendError, SendErrorKind, SessionId, Severity,
+    TransportError, WireVersion, WireVersions,
 };
 pub use msgtrans_server::{BroadcastReport, ListenerStats, ShutdownReport};
 pub use msgtrans_session::{
-    CompressionConfig, ConnectRequest, EventStream, Handler, LatencyStats, LoggingMiddleware, Middleware,
-    RateLimiterConfig, Refusal, Responder, Session, SessionConfig, SessionStats, TransportEvent, TransportStats,
+    CompressionConfig, ConnectRequest, EventStream, Handler, LatencyStats, LoggingMiddleware,
+    Middleware, RateLimiterConfig, Refusal, Responder, Session, SessionConfig, SessionStats,
+    TransportEvent, TransportStats,
 };
 pub use msgtrans_transport::{
-    Connection, Connector, Endpoint, IntoConnector, IntoServerProtocol, Listener, ProtocolConfig, Schemes,
-    ServerProtocol, StreamConnection,
+    Connection, Connector, Endpoint, IntoConnector, IntoServerProtocol, Listener, ProtocolConfig,
+    Schemes, ServerProtocol, StreamConnection,
 };
 pub use protocols::BuiltIn;
 

@@ -8,51 +8,72 @@ use msgtrans_transport::{Connector, Endpoint, Schemes, ServerProtocol};
 #[derive(Clone, Copy, Debug)]
 pub struct BuiltIn;
 
-/// `feature: scheme => server config, client config;`
+/// `scheme needs features [on system] => server config, client config;`
 macro_rules! schemes {
-    ($($feature:literal: $($scheme:literal)|+ => $server:path, $client:path;)*) => {
+    ($($scheme:literal needs $($feature:literal)+ $(on $system:ident)? => $server:path, $client:path;)*) => {
         impl Schemes for BuiltIn {
             fn server(endpoint: &Endpoint) -> Result<Box<dyn ServerProtocol>, ConfigError> {
                 match endpoint.scheme() {
                     $(
-                        #[cfg(feature = $feature)]
-                        $($scheme)|+ => Ok(Box::new(<$server>::from_endpoint(endpoint)?)),
-                        #[cfg(not(feature = $feature))]
-                        $($scheme)|+ => Err(feature_is_off(endpoint, $feature)),
+                        #[cfg(all($(feature = $feature,)+ $($system)?))]
+                        $scheme => Ok(Box::new(<$server>::from_endpoint(endpoint)?)),
                     )*
-                    _ => Err(unknown(endpoint)),
+                    _ => Err(not_here(endpoint)),
                 }
             }
 
             fn connector(endpoint: &Endpoint) -> Result<Box<dyn Connector>, ConfigError> {
                 match endpoint.scheme() {
                     $(
-                        #[cfg(feature = $feature)]
-                        $($scheme)|+ => Ok(Box::new(<$client>::from_endpoint(endpoint)?)),
-                        #[cfg(not(feature = $feature))]
-                        $($scheme)|+ => Err(feature_is_off(endpoint, $feature)),
+                        #[cfg(all($(feature = $feature,)+ $($system)?))]
+                        $scheme => Ok(Box::new(<$client>::from_endpoint(endpoint)?)),
                     )*
-                    _ => Err(unknown(endpoint)),
+                    _ => Err(not_here(endpoint)),
                 }
             }
         }
 
-        fn unknown(endpoint: &Endpoint) -> ConfigError {
-            let known = [$($($scheme),+),*].join(", ");
-            ConfigError::new("endpoint", endpoint, format!("the scheme must be one of {known}"))
-        }
+        /// Every scheme, the features that it needs and whether they are on, and whether this system has it.
+        const TABLE: &[(&str, &[(&str, bool)], bool)] = &[$(
+            ($scheme, &[$(($feature, cfg!(feature = $feature))),+], cfg!(all($($system)?))),
+        )*];
     };
 }
 
 schemes! {
-    "tcp": "tcp" => msgtrans_tcp::TcpServerConfig, msgtrans_tcp::TcpClientConfig;
-    "websocket": "ws" => msgtrans_websocket::WebSocketServerConfig, msgtrans_websocket::WebSocketClientConfig;
-    "quic": "quic" => msgtrans_quic::QuicServerConfig, msgtrans_quic::QuicClientConfig;
-    "inproc": "inproc" => msgtrans_inproc::InprocServerConfig, msgtrans_inproc::InprocClientConfig;
+    "tcp" needs "tcp" => msgtrans_tcp::TcpServerConfig, msgtrans_tcp::TcpClientConfig;
+    "tls" needs "tls" => msgtrans_tcp::TcpServerConfig, msgtrans_tcp::TcpClientConfig;
+    "ws" needs "websocket" => msgtrans_websocket::WebSocketServerConfig, msgtrans_websocket::WebSocketClientConfig;
+    "wss" needs "websocket" "tls" => msgtrans_websocket::WebSocketServerConfig, msgtrans_websocket::WebSocketClientConfig;
+    "quic" needs "quic" => msgtrans_quic::QuicServerConfig, msgtrans_quic::QuicClientConfig;
+    "unix" needs "unix" on unix => msgtrans_unix::UnixServerConfig, msgtrans_unix::UnixClientConfig;
+    "inproc" needs "inproc" => msgtrans_inproc::InprocServerConfig, msgtrans_inproc::InprocClientConfig;
 }
 
-/// Unused where every feature is on.
-#[cfg(not(all(feature = "tcp", feature = "websocket", feature = "quic", feature = "inproc")))]
-fn feature_is_off(endpoint: &Endpoint, feature: &str) -> ConfigError {
-    ConfigError::new("endpoint", endpoint, format!("this build has no such protocol: turn on the feature \"{feature}\""))
+/// What stands between this build and the scheme of `endpoint`.
+fn not_here(endpoint: &Endpoint) -> ConfigError {
+    let Some((scheme, features, on_this_system)) =
+        TABLE.iter().find(|row| row.0 == endpoint.scheme())
+    else {
+        let known: Vec<_> = TABLE.iter().map(|row| row.0).collect();
+        let expected = format!("the scheme must be one of {}", known.join(", "));
+        return ConfigError::new("endpoint", endpoint, expected);
+    };
+    if !on_this_system {
+        let expected = format!("{scheme}:// does not exist on this system");
+        return ConfigError::new("endpoint", endpoint, expected);
+    }
+    let off: Vec<_> = features
+        .iter()
+        .filter(|(_, on)| !on)
+        .map(|(feature, _)| format!("\"{feature}\""))
+        .collect();
+    let expected = format!(
+        "this build has no such protocol: turn on the feature {}",
+        off.join(" and ")
+    );
+    ConfigError::new("endpoint", endpoint, expected)
 }
+
+#[cfg(test)]
+mod tests;

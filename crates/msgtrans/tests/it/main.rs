@@ -1,7 +1,9 @@
 //! The facade's promises, kept over real connections of every protocol.
 
+mod closing;
 mod examples;
 mod pipelined;
 mod raw;
 mod reentrancy;
+mod requests;
 mod support;

@@ -1,7 +1,13 @@
 //! A TCP peer that writes frames by hand, and reads only when told.
 
-use msgtrans::{Bytes, Endpoint, Limits, Packet, PacketType, TransportServer, WireVersion};
-use msgtrans_core::{Goodbye, HEADER_LEN, Header, Hello, OutBuffer, Welcome, codec, encode};
+use std::time::Duration;
+
+use msgtrans::{
+    Bytes, Endpoint, Limits, Packet, PacketType, SessionId, TransportServer, WireVersion,
+};
+use msgtrans_core::{
+    Features, Goodbye, HEADER_LEN, Header, Hello, OutBuffer, Welcome, codec, encode,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -89,6 +95,23 @@ impl Raw {
         self.send(&hello.to_packet()).await;
         let packet = self.expect(PacketType::Welcome).await;
         Welcome::from_packet(&packet).expect("a Welcome")
+    }
+
+    /// The server's side of the handshake.
+    pub(crate) async fn welcome(&mut self) {
+        self.version = WireVersion::V2;
+        self.expect(PacketType::Hello).await;
+        let welcome = Welcome {
+            max_frame: Limits::default().max_frame(),
+            features: Features::NONE,
+            heartbeat: Duration::from_secs(15),
+            session: SessionId::new(1),
+            agent: None,
+            resume: None,
+            resumed: None,
+            replay_bytes: 0,
+        };
+        self.send(&welcome.to_packet()).await;
     }
 
     pub(crate) async fn send(&mut self, packet: &Packet) {

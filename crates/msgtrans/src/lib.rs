@@ -50,6 +50,7 @@ mod protocols;
 #[doc = include_str!("../../../README.md")]
 #[doc = include_str!("../../../README.zh-CN.md")]
 #[doc = include_str!("../../../docs/FROM_MSGTRANS_2.md")]
+#[doc = include_str!("../../../docs/ADDING_A_PROTOCOL.md")]
 mod pages {}
 
 // The public interface is:

@@ -1,6 +1,5 @@
 //! Every example, end to end, on free ports.
 
-mod as_written;
 mod chat;
 
 use std::future::Future;

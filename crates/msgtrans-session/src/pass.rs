@@ -162,7 +162,7 @@ impl Pass {
         self.out.as_ref().map_or(0, OutboundBatch::len)
     }
 
-    /// The batch, to be written outside the stack and put back.
+    /// The batch, to be written.
     pub(crate) fn out_mut(&mut self) -> &mut Option<OutboundBatch> {
         &mut self.out
     }
@@ -266,6 +266,16 @@ pub(crate) fn current<R>(f: impl FnOnce(&mut Pass) -> R) -> R {
         Some(pass) => f(pass),
         None => no_pass(f),
     })
+}
+
+/// Runs `f` on the pass that began last, outside the stack: a connection may run code of its own. The pass is moved by
+/// its pointer, where moving its batches would copy them.
+#[inline]
+pub(crate) fn outside<R>(f: impl FnOnce(&mut Pass) -> R) -> Option<R> {
+    let mut pass = leave()?;
+    let result = f(&mut pass);
+    enter(pass);
+    Some(result)
 }
 
 #[cold]

@@ -26,11 +26,13 @@ impl SessionActor {
                 // Read before, and not sorted because the peer was above its rate.
                 self.sort_batch(cx);
             } else if self.may_read() {
-                // Out of the stack, because a connection may run code of its own.
-                let mut batch = pass::current(|pass| std::mem::take(&mut pass.batch));
-                let received = self.connection.poll_recv(cx, budget, &mut batch);
-                budget = budget.saturating_sub(batch.bytes());
-                pass::current(|pass| pass.batch = batch);
+                let connection = &mut self.connection;
+                let received = pass::outside(|pass| {
+                    let received = connection.poll_recv(cx, budget, &mut pass.batch);
+                    budget = budget.saturating_sub(pass.batch.bytes());
+                    received
+                });
+                let Some(received) = received else { break };
                 match received {
                     Poll::Pending => break,
                     Poll::Ready(Ok(Received::Packets)) => self.sort_batch(cx),

@@ -305,12 +305,14 @@ impl SessionActor {
             // Whoever writes first to a peer that listens first decides for version 1.
             self.settle(WireVersion::V1);
         }
-        // Out of the stack, because a connection may run code of its own.
-        let Some(mut out) = pass::current(|pass| pass.out_mut().take()) else {
+        let connection = &mut self.connection;
+        let outcome = pass::outside(|pass| match pass.out_mut() {
+            Some(out) => connection.poll_send(cx, out),
+            None => Poll::Ready(Ok(())),
+        });
+        let Some(outcome) = outcome else {
             return Ok(true);
         };
-        let outcome = self.connection.poll_send(cx, &mut out);
-        pass::current(|pass| *pass.out_mut() = Some(out));
         match outcome {
             Poll::Ready(Ok(())) => {
                 self.blocked = false;

@@ -1,7 +1,8 @@
 //! Who is believed, and every option that says so.
 
 use std::fs;
-use std::path::PathBuf;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use msgtrans_core::{ConnectError, WireVersion, WireVersions};
@@ -14,8 +15,24 @@ use super::{Dialled, bind, dial, identity, local, meet, pinning, roots, url};
 
 const V2: WireVersions = WireVersions::V2;
 
-/// A file of this test run alone.
-fn file(text: &str) -> PathBuf {
+/// A file of one test, which goes with it.
+struct TestFile(PathBuf);
+
+impl Deref for TestFile {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TestFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn file(text: &str) -> TestFile {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let (process, count) = (std::process::id(), COUNT.fetch_add(1, Relaxed));
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{process}-{count}.pem"));
@@ -24,10 +41,10 @@ fn file(text: &str) -> PathBuf {
     #[cfg(unix)]
     fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
         .expect("permitted");
-    path
+    TestFile(path)
 }
 
-fn certificates(identity: &Identity) -> PathBuf {
+fn certificates(identity: &Identity) -> TestFile {
     file(&identity.to_pem().certificates)
 }
 

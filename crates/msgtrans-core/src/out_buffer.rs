@@ -123,6 +123,12 @@ impl OutBuffer {
         self.copied.len() - self.read + self.segment_bytes
     }
 
+    /// Whether [`Buf::chunk`] is all there is: a plain write does, which costs less than a vectored one.
+    #[inline]
+    pub fn is_contiguous(&self) -> bool {
+        self.segments.is_empty()
+    }
+
     /// Whether everything has been taken.
     #[inline]
     pub fn is_empty(&self) -> bool {

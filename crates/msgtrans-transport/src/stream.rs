@@ -1,12 +1,13 @@
 //! [`StreamConnection`]: any `AsyncRead + AsyncWrite` plus the codec is a [`Connection`].
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::BufMut;
+use bytes::{Buf, BufMut};
 use msgtrans_core::{
-    CloseReason, ConnectionInfo, Decoded, Decoder, Initiator, Limits, PacketBatch, ReadTarget,
-    WireVersion, WireVersions, encode,
+    CloseReason, ConnectionInfo, Decoded, Decoder, Initiator, Limits, OutBuffer, PacketBatch,
+    ReadTarget, WireVersion, WireVersions, encode,
 };
 use msgtrans_mempool::worker;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -89,6 +90,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamConnection<S> {
     }
 }
 
+/// One write of what is there.
+fn poll_write<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    out: &mut OutBuffer,
+) -> Poll<io::Result<usize>> {
+    let stream = Pin::new(stream);
+    if !out.is_contiguous() {
+        return poll_write_buf(stream, cx, out);
+    }
+    let count = ready!(stream.poll_write(cx, out.chunk()))?;
+    out.advance(count);
+    Poll::Ready(Ok(count))
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S> {
     fn poll_recv(
         &mut self,
@@ -130,15 +146,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
         from: &mut OutboundBatch,
     ) -> Poll<Result<(), ConnectionError>> {
         while !from.bytes_mut().is_empty() {
-            let count = ready!(poll_write_buf(
-                Pin::new(&mut self.stream),
-                cx,
-                from.bytes_mut()
-            ))?;
+            let count = ready!(poll_write(&mut self.stream, cx, from.bytes_mut()))?;
             if count == 0 {
-                return Poll::Ready(Err(ConnectionError::Io(
-                    std::io::ErrorKind::WriteZero.into(),
-                )));
+                return Poll::Ready(Err(ConnectionError::Io(io::ErrorKind::WriteZero.into())));
             }
             self.progress.written += count as u64;
             if !self.buffered {

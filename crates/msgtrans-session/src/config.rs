@@ -6,13 +6,14 @@ use msgtrans_actor::Bounds;
 use msgtrans_core::{ConfigError, Limits, WireVersions};
 
 use crate::compress::CompressionConfig;
+use crate::handler::Redacted;
 use crate::rate_limit::RateLimiterConfig;
 
 /// Bounds and deadlines of every session of a server or client. The defaults are the fast and safe choice.
 ///
 /// Worst case memory of one session: `outbound.bytes` + 256 KiB of encoded packets out, `inbound_bytes` waiting for its
 /// handler, one incomplete frame of at most `limits.max_frame()` grown as it arrives, and what its handlers hold.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct SessionConfig {
     /// The wire versions to accept or offer.
@@ -48,6 +49,47 @@ pub struct SessionConfig {
     pub rate_limit: Option<RateLimiterConfig>,
     /// What a client presents to the server's `on_connect`.
     pub auth: Option<bytes::Bytes>,
+}
+
+impl std::fmt::Debug for SessionConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            wire,
+            limits,
+            decompressed_max,
+            outbound,
+            inbound_bytes,
+            requests_handled_max,
+            requests_pending_max,
+            request_timeout,
+            send_timeout,
+            handshake_timeout,
+            heartbeat,
+            idle_timeout_v1,
+            listen_first_after,
+            compression,
+            rate_limit,
+            auth,
+        } = self;
+        f.debug_struct("SessionConfig")
+            .field("wire", wire)
+            .field("limits", limits)
+            .field("decompressed_max", decompressed_max)
+            .field("outbound", outbound)
+            .field("inbound_bytes", inbound_bytes)
+            .field("requests_handled_max", requests_handled_max)
+            .field("requests_pending_max", requests_pending_max)
+            .field("request_timeout", request_timeout)
+            .field("send_timeout", send_timeout)
+            .field("handshake_timeout", handshake_timeout)
+            .field("heartbeat", heartbeat)
+            .field("idle_timeout_v1", idle_timeout_v1)
+            .field("listen_first_after", listen_first_after)
+            .field("compression", compression)
+            .field("rate_limit", rate_limit)
+            .field("auth", &Redacted::of(auth))
+            .finish()
+    }
 }
 
 impl Default for SessionConfig {

@@ -8,7 +8,7 @@ use msgtrans_core::{CloseReason, Code, HandlerError, Packet, WireVersion};
 use crate::session::Session;
 
 /// What a peer presents when it connects.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ConnectRequest {
     /// The wire version of the session.
@@ -25,6 +25,39 @@ impl ConnectRequest {
             version,
             auth,
             agent,
+        }
+    }
+}
+
+impl std::fmt::Debug for ConnectRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            version,
+            auth,
+            agent,
+        } = self;
+        f.debug_struct("ConnectRequest")
+            .field("version", version)
+            .field("auth", &Redacted::of(auth))
+            .field("agent", agent)
+            .finish()
+    }
+}
+
+/// What stands for a token in `Debug`: that there is one, never what it is.
+pub(crate) struct Redacted(Option<usize>);
+
+impl Redacted {
+    pub(crate) fn of(token: &Option<Bytes>) -> Self {
+        Self(token.as_ref().map(Bytes::len))
+    }
+}
+
+impl std::fmt::Debug for Redacted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(len) => write!(f, "<{len} bytes, redacted>"),
+            None => f.write_str("None"),
         }
     }
 }
@@ -146,5 +179,30 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = ()> + Send {
         let _ = (session, reason);
         std::future::ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Secrets stay out of what is printed.
+
+    use super::*;
+    use crate::config::SessionConfig;
+
+    #[test]
+    fn tokens_are_never_printed() {
+        let token = Bytes::from_static(b"canary-secret");
+        let request = ConnectRequest::new(WireVersion::V2, Some(token.clone()), None);
+        let config = SessionConfig {
+            auth: Some(token),
+            ..SessionConfig::default()
+        };
+        for text in [format!("{request:?}"), format!("{config:?}")] {
+            assert!(
+                !text.contains("canary") && !text.contains("99, 97, 110"),
+                "{text}"
+            );
+            assert!(text.contains("<13 bytes, redacted>"), "{text}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The facade's promises, kept over real connections of every protocol.
 
+mod abuse;
 mod closing;
 mod examples;
 mod pipelined;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Buf;
 use msgtrans::{
     Bytes, Endpoint, Limits, Packet, PacketType, SessionId, TransportServer, WireVersion,
 };
@@ -16,7 +17,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 pub(crate) fn frame(packet: &Packet, version: WireVersion) -> Vec<u8> {
     let mut out = OutBuffer::new();
     encode(packet, version, &mut out).expect("a packet of this version");
-    out.take_bytes(usize::MAX).to_vec()
+    out.copy_to_bytes(out.remaining()).to_vec()
 }
 
 /// The next frame; `None` at the end of the stream, however it came.
@@ -91,15 +92,20 @@ impl Raw {
     }
 
     pub(crate) async fn hello(&mut self, hello: &Hello) -> Welcome {
-        self.version = WireVersion::V2;
+        self.speaks_v2();
         self.send(&hello.to_packet()).await;
         let packet = self.expect(PacketType::Welcome).await;
         Welcome::from_packet(&packet).expect("a Welcome")
     }
 
+    /// Frames are of version 2 from here on.
+    pub(crate) fn speaks_v2(&mut self) {
+        self.version = WireVersion::V2;
+    }
+
     /// The server's side of the handshake.
     pub(crate) async fn welcome(&mut self) {
-        self.version = WireVersion::V2;
+        self.speaks_v2();
         self.expect(PacketType::Hello).await;
         let welcome = Welcome {
             max_frame: Limits::default().max_frame(),

@@ -12,6 +12,7 @@ use msgtrans_session::{
 };
 use msgtrans_transport::{IntoServerProtocol, ListenContext, Schemes, ServerProtocol};
 
+use crate::control;
 use crate::server::{ServerParts, TransportServer};
 
 /// Bounds of a server beside those of its sessions.
@@ -22,6 +23,7 @@ pub(crate) struct ServerConfig {
     pub(crate) max_handshakes: usize,
     pub(crate) drain_timeout: Duration,
     pub(crate) events: Bounds,
+    pub(crate) control_interval: Duration,
 }
 
 /// Builds a [`TransportServer`]. [`build`](Self::build) checks everything and binds.
@@ -54,6 +56,7 @@ impl<S: Schemes> TransportServerBuilder<S> {
                     items: 16_384,
                     bytes: 16 * 1024 * 1024,
                 },
+                control_interval: control::INTERVAL,
             },
             session: SessionConfig::default(),
             middleware: Vec::new(),
@@ -188,6 +191,14 @@ impl<S: Schemes> TransportServerBuilder<S> {
         self
     }
 
+    /// How often the control loop gives idle memory back and samples the process, from 100 ms to 1 h; 10 s by default.
+    /// See [`TransportServer::process_stats`].
+    #[must_use]
+    pub fn control_interval(mut self, interval: Duration) -> Self {
+        self.config.control_interval = interval;
+        self
+    }
+
     /// Checks everything and binds every protocol.
     ///
     /// # Errors
@@ -236,6 +247,7 @@ impl<S: Schemes> TransportServerBuilder<S> {
             max_handshakes,
             drain_timeout,
             events,
+            control_interval,
         } = &self.config;
         for (field, value) in [
             ("max_connections", *max_connections),
@@ -258,6 +270,14 @@ impl<S: Schemes> TransportServerBuilder<S> {
                 "graceful_shutdown",
                 value,
                 "must be above 0 s and at most 24 h",
+            ));
+        }
+        if !(control::INTERVAL_MIN..=control::INTERVAL_MAX).contains(control_interval) {
+            let value = format!("{control_interval:?}");
+            return Err(ConfigError::new(
+                "control_interval",
+                value,
+                "must be from 100 ms to 1 h",
             ));
         }
         self.session.validate()

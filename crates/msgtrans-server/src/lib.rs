@@ -9,10 +9,12 @@ mod accept;
 mod admission;
 mod broadcast;
 mod builder;
+mod control;
 mod server;
 mod shutdown;
 
 pub use broadcast::BroadcastReport;
 pub use builder::TransportServerBuilder;
+pub use control::ProcessStats;
 pub use server::{ListenerStats, Registered, TransportServer};
 pub use shutdown::ShutdownReport;

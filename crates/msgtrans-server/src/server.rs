@@ -23,6 +23,7 @@ use crate::accept;
 use crate::admission::Addresses;
 use crate::broadcast::{Broadcast, BroadcastReport};
 use crate::builder::{ServerConfig, TransportServerBuilder};
+use crate::control::{self, Control, ProcessStats};
 use crate::shutdown::{self, ShutdownReport};
 
 /// A server. Cheap to clone; every clone is the same server.
@@ -45,6 +46,7 @@ impl Drop for Owner {
             .sessions
             .for_each(|_, session| session.close(Code::GOING_AWAY, "the server was dropped"));
         self.0.events.finish();
+        self.0.control.stop();
     }
 }
 
@@ -75,6 +77,7 @@ pub(crate) struct Inner {
     pub(crate) tasks: TaskGroup,
     stats: Arc<RuntimeStats>,
     pub(crate) listener_counters: ListenerCounters,
+    control: Control,
     stopping: AtomicBool,
     done: watch::Sender<Option<ShutdownReport>>,
 }
@@ -184,6 +187,7 @@ impl<S: Schemes> TransportServer<S> {
             tasks: TaskGroup::new(),
             stats: Arc::new(RuntimeStats::new("server")),
             listener_counters: ListenerCounters::default(),
+            control: Control::new(),
             stopping: AtomicBool::new(false),
             done: watch::Sender::new(None),
         };
@@ -304,6 +308,7 @@ impl<S: Schemes> TransportServer<S> {
                 listening.task = Some(spawn_listener(&self.inner, runtime, listener, wire));
             }
         }
+        self.inner.start_control();
         Ok(())
     }
 
@@ -476,6 +481,30 @@ impl<S: Schemes> TransportServer<S> {
         self.inner.stats.snapshot()
     }
 
+    /// Memory, processor time, descriptors and threads of the process, as the control loop last saw them. The loop
+    /// runs from [`start`](Self::start) until the server has stopped, on a thread of its own, so that the figures stay
+    /// fresh while the runtime is saturated.
+    pub fn process_stats(&self) -> ProcessStats {
+        self.inner.control.stats()
+    }
+
+    /// As [`process_stats`](Self::process_stats), of now: asks the control loop for a sample and waits for it, some
+    /// 50 µs. The last one comes back where the loop does not run.
+    ///
+    /// # Cancel safety
+    /// The sample is taken all the same.
+    pub async fn sample_process(&self) -> ProcessStats {
+        self.inner.control.sample().await
+    }
+
+    /// Gives memory back that nothing uses now, instead of after an idle [`control_interval`]: the threads' read and
+    /// out buffers, and sessions that were removed. Returns at once; the control loop does it.
+    ///
+    /// [`control_interval`]: TransportServerBuilder::control_interval
+    pub fn trim_memory(&self) {
+        self.inner.control.trim();
+    }
+
     /// What the listeners have seen so far.
     pub fn listener_stats(&self) -> ListenerStats {
         let ListenerCounters {
@@ -503,6 +532,7 @@ impl<S: Schemes> TransportServer<S> {
             let inner = self.inner.clone();
             tokio::spawn(async move {
                 let report = shutdown::run(inner.clone()).await;
+                inner.control.stop();
                 inner.done.send_replace(Some(report));
             });
         }
@@ -527,6 +557,20 @@ impl<S: Schemes> TransportServer<S> {
 impl Inner {
     pub(crate) fn next_session_id(&self) -> SessionId {
         SessionId::new(self.next_session.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn start_control(self: &Arc<Self>) {
+        // Weak: the loop does not keep a server alive that everybody has dropped.
+        let (upkeep, sessions) = (Arc::downgrade(self), Arc::downgrade(self));
+        self.control.start(
+            self.config.control_interval,
+            move || {
+                if let Some(inner) = upkeep.upgrade() {
+                    control::drop_removed(&inner.sessions);
+                }
+            },
+            move || sessions.upgrade().map_or(0, |inner| inner.sessions.len()),
+        );
     }
 
     /// Closes every listening socket.

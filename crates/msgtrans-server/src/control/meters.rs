@@ -1,0 +1,49 @@
+//! The figures of the process as metrics.
+
+use metrics::{Gauge, gauge};
+
+use super::ProcessStats;
+
+/// Handles of the `metrics` facade, held so that publishing never looks a name up.
+///
+/// They have no label: the figures are of the process, and the servers of one process publish the same.
+pub(super) struct Meters {
+    resident_bytes: Gauge,
+    /// A gauge, though it only grows: counters of the facade are whole numbers, and a second is too coarse.
+    cpu_seconds: Gauge,
+    open_fds: Gauge,
+    threads: Gauge,
+    read_buffer_hit_rate: Gauge,
+    read_buffer_shared_bytes: Gauge,
+}
+
+impl Meters {
+    pub(super) fn new() -> Self {
+        Self {
+            resident_bytes: gauge!("msgtrans_process_resident_bytes"),
+            cpu_seconds: gauge!("msgtrans_process_cpu_seconds_total"),
+            open_fds: gauge!("msgtrans_process_open_fds"),
+            threads: gauge!("msgtrans_process_threads"),
+            read_buffer_hit_rate: gauge!("msgtrans_read_buffer_hit_rate"),
+            read_buffer_shared_bytes: gauge!("msgtrans_read_buffer_shared_bytes"),
+        }
+    }
+
+    /// What is not known is not published, rather than as 0.
+    pub(super) fn publish(&self, stats: &ProcessStats) {
+        let whole = |gauge: &Gauge, value: Option<u64>| {
+            if let Some(value) = value {
+                gauge.set(value as f64);
+            }
+        };
+        whole(&self.resident_bytes, stats.resident_bytes);
+        whole(&self.open_fds, stats.open_fds);
+        whole(&self.threads, stats.threads);
+        if let Some(cpu) = stats.cpu_time {
+            self.cpu_seconds.set(cpu.as_secs_f64());
+        }
+        self.read_buffer_hit_rate.set(stats.read_buffer_hit_rate);
+        self.read_buffer_shared_bytes
+            .set(stats.read_buffer_shared_bytes as f64);
+    }
+}

@@ -10,6 +10,7 @@ mod bench;
 mod ci;
 mod crate_counts;
 mod floors;
+mod interop;
 mod layers;
 mod rust_code;
 mod tidy;
@@ -28,6 +29,7 @@ tasks:
   tidy           conventions of the source tree, with a hint for each finding
   audit          cargo-deny with the advisory database; installs it when missing
   bench [ARGS]   builds the command in release and runs benches/ with ARGS
+  interop [ARGS] the published crate and this one as each other's client and server
   help           this text";
 
 fn main() -> ExitCode {
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
         return usage_error("no task given");
     };
     let workspace = Workspace::locate();
-    let takes_arguments = matches!(task.as_str(), "ci" | "bench");
+    let takes_arguments = matches!(task.as_str(), "ci" | "bench" | "interop");
     if !takes_arguments && !rest.is_empty() {
         return usage_error(&format!("`{task}` takes no arguments"));
     }
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(&workspace),
         "audit" => audit::run(&workspace),
         "bench" => bench::run(&workspace, rest),
+        "interop" => interop::run(&workspace, rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             return ExitCode::from(2);

@@ -3,6 +3,7 @@
 mod abuse;
 mod closing;
 mod examples;
+mod interop_replay;
 mod pipelined;
 mod raw;
 mod reentrancy;

@@ -122,6 +122,7 @@ fn the_example_server_echoes_over_each_of_its_protocols() {
 }
 
 /// The client of the examples, from connect to disconnect.
+#[expect(clippy::single_match, reason = "as it is written in the examples")]
 async fn say_hello(client: TransportClient) -> Outcome {
     client.connect().await?;
     client.send(Packet::text("Hello")).await?;

@@ -2,8 +2,10 @@
 
 mod abuse;
 mod closing;
+mod events;
 mod examples;
 mod interop_replay;
+mod limits;
 mod pipelined;
 mod raw;
 mod reentrancy;

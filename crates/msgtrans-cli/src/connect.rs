@@ -10,13 +10,13 @@ use crate::failure::Failure;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Target {
-    /// The server: tcp://host:port, ws://host:port/path or quic://host:port
+    /// The server: tcp:// tls:// ws:// wss:// or quic://host:port, or unix:///path
     #[arg(value_name = "URL")]
     pub(crate) url: Endpoint,
     /// The wire version to speak
     #[arg(long, value_enum, default_value_t = Wire::V2)]
     wire: Wire,
-    /// Believe any certificate (quic), such as one of development
+    /// Believe any certificate (tls, wss, quic), such as one of development
     #[arg(long)]
     insecure: bool,
 }
@@ -57,7 +57,10 @@ impl Target {
         not_in_process(&self.url)?;
         let mut url = self.url.clone();
         let told = url.options().take::<String>("insecure", "true or false");
-        if self.insecure && url.scheme() == "quic" && matches!(told, Ok(None)) {
+        if self.insecure
+            && matches!(url.scheme(), "tls" | "wss" | "quic")
+            && matches!(told, Ok(None))
+        {
             url = url.with_option("insecure", true);
         }
         TransportClient::builder()
@@ -95,7 +98,7 @@ pub(crate) fn not_in_process(url: &Endpoint) -> Result<(), Failure> {
     if url.scheme() == "inproc" {
         let error = format!("{url}: in-process endpoints live and die with one program");
         return Err(Failure::usage(error)
-            .hint("use tcp://, ws:// or quic://; `msgtrans demo` shows inproc://"));
+            .hint("use tcp://, ws://, quic:// or unix://; `msgtrans demo` shows inproc://"));
     }
     Ok(())
 }

@@ -5,8 +5,10 @@ mod steps;
 
 use std::time::Duration;
 
-use msgtrans::tls::Identity;
-use msgtrans::{Endpoint, QuicServerConfig, TransportServer};
+use msgtrans::tls::{Identity, ServerTls};
+use msgtrans::{
+    Endpoint, QuicServerConfig, TcpServerConfig, TransportServer, WebSocketServerConfig,
+};
 use tokio::time::{Instant, timeout};
 
 use self::report::{Report, Row};
@@ -61,10 +63,16 @@ pub(crate) async fn run(_: Args, output: &Output) -> Result<(), Failure> {
 async fn start() -> Result<(TransportServer, Vec<Endpoint>), Failure> {
     let identity = Identity::development().map_err(Failure::failed)?;
     let pin = identity.spki_pin();
-    let server = TransportServer::builder()
+    let tls = ServerTls::new(identity.clone());
+    let builder = TransportServer::builder()
         .with_protocol("tcp://127.0.0.1:0")
+        .with_protocol(TcpServerConfig::new("127.0.0.1:0").tls(tls.clone()))
         .with_protocol("ws://127.0.0.1:0")
-        .with_protocol(QuicServerConfig::new("127.0.0.1:0").with_identity(identity))
+        .with_protocol(WebSocketServerConfig::new("127.0.0.1:0").tls(tls))
+        .with_protocol(QuicServerConfig::new("127.0.0.1:0").with_identity(identity));
+    #[cfg(unix)]
+    let builder = builder.with_protocol(msgtrans::UnixServerConfig::new(socket_path()));
+    let server = builder
         .with_protocol("inproc://msgtrans-demo")
         .with_handler(Echo)
         .graceful_shutdown(Duration::from_secs(1))
@@ -74,11 +82,18 @@ async fn start() -> Result<(TransportServer, Vec<Endpoint>), Failure> {
     server.start().map_err(Failure::of)?;
     let known = |endpoint: Endpoint| match endpoint.scheme() {
         // The client knows the server by its key, as it should.
-        "quic" => endpoint.with_option("pin", pin),
+        "tls" | "wss" | "quic" => endpoint.with_option("pin", pin),
         _ => endpoint,
     };
     let endpoints = server.local_endpoints().into_iter().map(known).collect();
     Ok((server, endpoints))
+}
+
+/// A name of this process alone; the listener removes the file when it ends.
+#[cfg(unix)]
+fn socket_path() -> String {
+    let name = format!("msgtrans-demo-{}.sock", std::process::id());
+    std::env::temp_dir().join(name).display().to_string()
 }
 
 /// Everything that one protocol does by itself.

@@ -29,7 +29,8 @@ struct Cli {
 }
 
 const NOTES: &str = "\
-URLs are tcp://host:port, ws://host:port/path and quic://host:port; options follow a question mark, as in \
+URLs are tcp://host:port, tls://host:port, ws://host:port/path, wss://host:port/path, quic://host:port and unix:///path;\n\
+options follow a question mark, as in \
 quic://host:port?pin=sha256/...
 
 Data goes to standard output, diagnostics to standard error. Exit codes: 0 done, 1 failed, 2 used wrongly.

@@ -35,7 +35,9 @@ impl Output {
                 EnvFilter::builder().parse_lossy(directives)
             }
             // Who says --insecure need not be told.
-            _ => EnvFilter::new("warn,msgtrans_quic::connector=error"),
+            _ => EnvFilter::new(
+                "warn,msgtrans_quic::connector=error,msgtrans_tcp::tls=error,msgtrans_websocket::tls=error",
+            ),
         };
         tracing_subscriber::fmt()
             .with_env_filter(filter)

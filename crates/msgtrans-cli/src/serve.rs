@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use msgtrans::tls::{Identity, SpkiPin};
+use msgtrans::tls::{Identity, ServerTls, SpkiPin};
 use msgtrans::{
-    BuiltIn, Endpoint, Handler, HandlerError, Packet, QuicServerConfig, Schemes, Session,
-    ShutdownReport, TransportServer, TransportServerBuilder, TransportStats,
+    BuiltIn, ConfigError, Endpoint, Handler, HandlerError, Packet, QuicServerConfig, Schemes,
+    Session, ShutdownReport, TcpServerConfig, TransportServer, TransportServerBuilder,
+    TransportStats, WebSocketServerConfig,
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -21,13 +22,13 @@ use crate::output::Output;
 pub(crate) struct Args {
     #[command(flatten)]
     mode: Mode,
-    /// Where to listen: tcp://host:port, ws://host:port/path, quic://host:port; port 0 is a free one
+    /// Where to listen: tcp:// tls:// ws:// wss:// or quic://host:port, or unix:///path; port 0 is a free one
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Endpoint>,
     /// The wire versions to accept
     #[arg(long, value_enum, default_value_t = Wire::Auto)]
     wire: Wire,
-    /// The certificate chain for quic, a PEM file; without it a development certificate is made
+    /// The certificate chain for tls, wss and quic, a PEM file; without it a development certificate is made
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
     /// The private key of --cert, a PEM file
@@ -61,9 +62,9 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
     for url in &args.urls {
         builder = listen_on(builder, url, &args, &mut pins)?;
     }
-    if args.cert.is_some() && args.urls.iter().all(|url| url.scheme() != "quic") {
+    if args.cert.is_some() && !args.urls.iter().any(is_secure) {
         return Err(Failure::usage(
-            "--cert and --key are for quic:// URLs, and there is none",
+            "--cert and --key are for tls://, wss:// and quic:// URLs, and there is none",
         ));
     }
     builder = if args.mode.echo {
@@ -106,25 +107,48 @@ fn listen_on(
     pins: &mut Pins,
 ) -> Result<TransportServerBuilder, Failure> {
     not_in_process(url)?;
-    if url.scheme() != "quic" {
-        BuiltIn::server(url).map_err(|error| Failure::at(url, error))?;
+    let mut url = url.clone();
+    let told = url.options().take::<String>("cert", "a PEM file");
+    if !is_secure(&url) || matches!(told, Ok(Some(_))) {
         pins.0.push(None);
-        return Ok(builder.with_protocol(url.clone()));
-    }
-    let config = QuicServerConfig::from_endpoint(url).map_err(|error| Failure::at(url, error))?;
-    if let (Some(cert), Some(key)) = (&args.cert, &args.key) {
+    } else if let (Some(cert), Some(key)) = (&args.cert, &args.key) {
         pins.0.push(None);
-        return Ok(builder.with_protocol(config.with_pem_files(cert, key)));
+        url = url
+            .with_option("cert", cert.display())
+            .with_option("key", key.display());
+    } else {
+        // Made here instead of by the listener, so that its pin can be told.
+        let identity = Identity::development().map_err(Failure::failed)?;
+        pins.0.push(Some(identity.spki_pin()));
+        return with_identity(builder, &url, identity).map_err(|error| Failure::at(&url, error));
     }
-    let in_url = url.options().take::<String>("cert", "a PEM file");
-    if matches!(in_url, Ok(Some(_))) {
-        pins.0.push(None);
-        return Ok(builder.with_protocol(config));
+    // Checked here, so that an error names the URL.
+    BuiltIn::server(&url).map_err(|error| Failure::at(&url, error))?;
+    Ok(builder.with_protocol(url))
+}
+
+/// Whether the protocol needs a certificate.
+fn is_secure(url: &Endpoint) -> bool {
+    matches!(url.scheme(), "tls" | "wss" | "quic")
+}
+
+fn with_identity(
+    builder: TransportServerBuilder,
+    url: &Endpoint,
+    identity: Identity,
+) -> Result<TransportServerBuilder, ConfigError> {
+    if url.scheme() == "quic" {
+        return Ok(
+            builder.with_protocol(QuicServerConfig::from_endpoint(url)?.with_identity(identity))
+        );
     }
-    // Made here instead of by the listener, so that its pin can be told.
-    let identity = Identity::development().map_err(Failure::failed)?;
-    pins.0.push(Some(identity.spki_pin()));
-    Ok(builder.with_protocol(config.with_identity(identity)))
+    // The option makes the URL whole; the identity takes its place.
+    let whole = url.clone().with_option("cert", "development");
+    let tls = ServerTls::new(identity);
+    Ok(match url.scheme() {
+        "tls" => builder.with_protocol(TcpServerConfig::from_endpoint(&whole)?.tls(tls)),
+        _ => builder.with_protocol(WebSocketServerConfig::from_endpoint(&whole)?.tls(tls)),
+    })
 }
 
 /// Who started the server may have closed its standard output; it serves all the same.

@@ -107,7 +107,7 @@ pub(crate) fn compress(
         Compression::Zlib => codecs::zlib(payload),
         other => Err(EncodeError::CompressionUnavailable { compression: other }),
     }
-    .map(|packed| packed.filter(|packed| packed.len() < payload.len()))
+    .map(|packed: Option<Bytes>| packed.filter(|packed| packed.len() < payload.len()))
 }
 
 #[cfg(feature = "compression")]

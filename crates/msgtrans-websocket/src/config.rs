@@ -363,7 +363,7 @@ impl ProtocolConfig for WebSocketClientConfig {
             ));
         }
         self.address
-            .check_tls(self.has_tls(), "needs ca or pin to know the server by")?;
+            .check_tls(self.has_tls(), "needs roots (ca=roots.pem) or a pin (pin=sha256/…) to know the server by")?;
         self.upgrade(WireVersions::Any)?;
         self.options.validate()
     }

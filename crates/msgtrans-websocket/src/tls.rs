@@ -80,10 +80,15 @@ impl ClientTlsSource {
         let ca = options.take::<String>("ca", "a file name")?;
         let pin = options.take::<SpkiPin>("pin", "the pin of a public key")?;
         let server_name = options.take::<String>("server_name", "a host name")?;
-        if ca.is_none() && pin.is_none() {
+        let insecure = options.take("insecure", "true or false")? == Some(true);
+        if ca.is_none() && pin.is_none() && !insecure {
             return Ok(None);
         }
         let mut this = Self::value(ClientTls::new());
+        if insecure {
+            this.options.push(("insecure", "true".to_owned()));
+            this = this.insecure()?;
+        }
         if let Some(ca) = ca {
             this.options.push(("ca", ca.clone()));
             this.ca = Some(ca);
@@ -97,6 +102,18 @@ impl ClientTlsSource {
             this.tls = this.tls.server_name(server_name);
         }
         Ok(Some(this))
+    }
+
+    #[cfg(feature = "dangerous-insecure")]
+    fn insecure(mut self) -> Result<Self, ConfigError> {
+        self.tls = self.tls.dangerous().skip_verification();
+        Ok(self)
+    }
+
+    #[cfg(not(feature = "dangerous-insecure"))]
+    fn insecure(self) -> Result<Self, ConfigError> {
+        let expected = "needs the feature dangerous-insecure; a pin does the same job safely";
+        Err(ConfigError::new("insecure", true, expected))
     }
 
     /// The options that say it, where a URL can.
@@ -128,6 +145,9 @@ impl ClientTlsSource {
         let invalid = |error: TlsError| failed(endpoint.to_string(), error.to_string());
         let config = self.build().map_err(invalid)?;
         let name = self.tls.name_for(endpoint.host()).map_err(invalid)?;
+        if self.tls.skips_verification() {
+            tracing::warn!(%endpoint, "the server's certificate is not verified");
+        }
         TlsConnector::from(config)
             .connect(name, stream)
             .await

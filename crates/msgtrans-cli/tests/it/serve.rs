@@ -3,9 +3,11 @@
 
 use crate::command::{Process, json, msgtrans, stderr, stdout};
 
-const ALL: [&str; 3] = [
+const ALL: [&str; 5] = [
     "tcp://127.0.0.1:0",
+    "tls://127.0.0.1:0",
     "ws://127.0.0.1:0/chat",
+    "wss://127.0.0.1:0/chat",
     "quic://127.0.0.1:0",
 ];
 
@@ -44,21 +46,21 @@ fn requests_are_echoed_over_each_protocol_in_both_wire_versions() {
         }
     }
     let totals = stop(server);
-    assert!(totals.starts_with("served 9 sessions in "), "{totals}");
-    assert!(totals.contains(": 9 messages in, 9 out, "), "{totals}");
+    assert!(totals.starts_with("served 15 sessions in "), "{totals}");
+    assert!(totals.contains(": 15 messages in, 15 out, "), "{totals}");
 }
 
 #[test]
 fn a_sink_counts_the_messages_of_all_sessions() {
     let (server, urls) = serve(&["--sink"]);
     for url in &urls {
-        let output = msgtrans(&["send", "--insecure", url, "one of three"]);
+        let output = msgtrans(&["send", "--insecure", url, "one of five"]);
         assert_eq!(output.status.code(), Some(0), "{url}: {}", stderr(&output));
         assert_eq!(stdout(&output), "");
     }
     let output = msgtrans(&["--json", "request", &urls[0], "how many?"]);
     let response = json(&stdout(&output));
-    assert_eq!(response["payload_hex"], "0000000000000003", "{response}");
+    assert_eq!(response["payload_hex"], "0000000000000005", "{response}");
     stop(server);
 }
 

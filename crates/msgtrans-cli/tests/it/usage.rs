@@ -13,7 +13,10 @@ fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
             "cannot be used with",
         ),
         (&["serve", "--echo", "127.0.0.1:0"], "no scheme"),
-        (&["serve", "--echo", "ftp://127.0.0.1:0"], "the scheme must be one of tcp,"),
+        (
+            &["serve", "--echo", "ftp://127.0.0.1:0"],
+            "the scheme must be one of tcp,",
+        ),
         (&["serve", "--echo", "inproc://here"], "one program"),
         (
             &["serve", "--echo", "--cert", "a.pem", "quic://127.0.0.1:0"],

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 
 use crate::peer::{
-    ANSWER_IN_ZLIB, ANSWER_IN_ZSTD, Client, Codec, Message, Outcome, Protocol, Server, Setup, Side,
-    UNANSWERED,
+    ANSWER_IN_ZLIB, ANSWER_IN_ZSTD, Client, Codec, Message, NEVER_ENDED, Outcome, Protocol, Server,
+    Setup, Side, UNANSWERED,
 };
 
 const KIB: usize = 1024;
@@ -38,7 +38,9 @@ pub(crate) enum Case {
     OneWay(From, usize),
     Request(From, usize),
     ManyMessages(From),
+    Flood(From),
     ManyRequests(From),
+    FirstFrame,
     Fields(From),
     Compressed(From, Codec, usize),
     BothAtOnce { count: usize, len: usize },
@@ -51,6 +53,7 @@ pub(crate) enum Case {
     Close(From),
     CloseBehindMessages(From),
     Shutdown,
+    Vanish,
     Reconnect,
     EitherVersion,
 }
@@ -66,7 +69,9 @@ impl Case {
             all.extend(SIZES.map(|len| Self::Request(from, len)));
         }
         all.extend(sides.map(Self::ManyMessages));
+        all.extend(sides.map(Self::Flood));
         all.extend(sides.map(Self::ManyRequests));
+        all.push(Self::FirstFrame);
         all.extend(sides.map(Self::Fields));
         for codec in [Codec::Zstd, Codec::Zlib] {
             for len in [100 * KIB, 16 * MIB] {
@@ -90,6 +95,7 @@ impl Case {
         all.extend(sides.map(Self::Close));
         all.extend(sides.map(Self::CloseBehindMessages));
         all.push(Self::Shutdown);
+        all.push(Self::Vanish);
         all.push(Self::Reconnect);
         all.push(Self::EitherVersion);
         all
@@ -120,6 +126,8 @@ impl fmt::Display for Case {
             Self::OneWay(from, len) => write!(f, "message of {}, from the {from}", Size(len)),
             Self::Request(from, len) => write!(f, "request of {}, from the {from}", Size(len)),
             Self::ManyMessages(from) => write!(f, "1000 messages in order, from the {from}"),
+            Self::Flood(from) => write!(f, "4000 messages in a flood, from the {from}"),
+            Self::FirstFrame => f.write_str("first frame of 15 MiB"),
             Self::ManyRequests(from) => write!(f, "64 requests at once, from the {from}"),
             Self::Fields(from) => write!(f, "biz_type and extended header, from the {from}"),
             Self::Compressed(from, codec, len) => {
@@ -138,6 +146,7 @@ impl fmt::Display for Case {
             Self::Close(from) => write!(f, "close by the {from}"),
             Self::CloseBehindMessages(from) => write!(f, "close by the {from} behind 100 messages"),
             Self::Shutdown => f.write_str("server shuts down"),
+            Self::Vanish => f.write_str("client is dropped"),
             Self::Reconnect => f.write_str("client closes and connects again"),
             Self::EitherVersion => f.write_str("client that would rather speak version 2"),
         }
@@ -193,8 +202,16 @@ async fn on<S: Server, C: Client>(server: &mut S, case: Case, setup: Setup) -> O
         let client = &mut client.ok_or("the crate knows version 1 alone")?;
         return greet_without_waste(server, client).await;
     }
-    let client = &mut C::connect(setup, server.port()).await?;
+    let mut client = C::connect(setup, server.port()).await?;
+    if case == Case::Vanish {
+        greet(server, &mut client).await?;
+        drop(client);
+        // Whether that counts as good order is the crate's own affair.
+        return server.inbox().end().await.or_else(unless_it_never_came);
+    }
+    let client = &mut client;
     match case {
+        Case::FirstFrame => return first_frame(server, client).await,
         Case::PushBeforeTheFirstWord => return push_before_the_first_word(server, client).await,
         Case::ListenOnly => return listen_only(server, client).await,
         Case::RequestsToAListener => return requests_to_a_listener(server, client).await,
@@ -204,6 +221,7 @@ async fn on<S: Server, C: Client>(server: &mut S, case: Case, setup: Setup) -> O
         Case::OneWay(from, len) => from!(from, server, client, one_way, len),
         Case::Request(from, len) => from!(from, server, client, request, len),
         Case::ManyMessages(from) => from!(from, server, client, many_messages, 1000),
+        Case::Flood(from) => from!(from, server, client, flood),
         Case::ManyRequests(from) => from!(from, server, client, many_requests),
         Case::Fields(from) => from!(from, server, client, fields),
         Case::Compressed(from, codec, len) => from!(from, server, client, compressed, codec, len),
@@ -221,6 +239,8 @@ async fn on<S: Server, C: Client>(server: &mut S, case: Case, setup: Setup) -> O
         Case::PushBeforeTheFirstWord
         | Case::ListenOnly
         | Case::RequestsToAListener
+        | Case::FirstFrame
+        | Case::Vanish
         | Case::EitherVersion => Ok(()),
     }
 }
@@ -266,6 +286,33 @@ async fn many_messages(from: &mut impl Side, to: &mut impl Side, count: usize) -
     };
     let (sent, arrived) = tokio::join!(sending, expect_numbered(to, count, 100));
     sent.and(arrived)
+}
+
+/// Lengths of all kinds, so that frames lie across every boundary of buffers; fewer than deadlock the published crate.
+async fn flood(from: &mut impl Side, to: &mut impl Side) -> Outcome<()> {
+    const COUNT: usize = 4000;
+    let len = |number: usize| number * 37 % 1500;
+    let sending = async {
+        for number in 0..COUNT {
+            from.throw(numbered(number, len(number)).payload).await?;
+        }
+        Ok::<_, String>(())
+    };
+    let reading = async {
+        for number in 0..COUNT {
+            let arrived = to.inbox().message().await;
+            let arrived = arrived.map_err(|why| format!("message {number} of {COUNT}: {why}"))?;
+            arrived.must_be(&numbered(number, len(number)))?;
+        }
+        Ok::<_, String>(())
+    };
+    let (sent, arrived) = tokio::join!(sending, reading);
+    sent.and(arrived)
+}
+
+/// Large, and behind nothing that has made the session known.
+async fn first_frame(server: &mut impl Server, client: &mut impl Client) -> Outcome<()> {
+    request(client, server, 15 * MIB).await
 }
 
 async fn expect_numbered(to: &mut impl Side, count: usize, len: usize) -> Outcome<()> {
@@ -493,6 +540,11 @@ fn numbered(number: usize, len: usize) -> Message {
     let mut payload = number.to_be_bytes().to_vec();
     payload.extend_from_slice(&noise(len.saturating_sub(payload.len())));
     Message::of(payload)
+}
+
+/// However the session has ended, it has.
+fn unless_it_never_came(why: String) -> Outcome<()> {
+    if why == NEVER_ENDED { Err(why) } else { Ok(()) }
 }
 
 fn same(answer: &Bytes, asked: &Bytes) -> Outcome<()> {

@@ -143,6 +143,11 @@ pub(crate) trait Side {
     /// Sends a one-way message and waits until it is written.
     async fn send(&self, message: Message) -> Outcome<()>;
 
+    /// Sends a one-way message and waits for nothing, where the crate can.
+    async fn throw(&self, payload: Bytes) -> Outcome<()> {
+        self.send(Message::of(payload)).await
+    }
+
     /// Makes a request and returns the payload of the answer; `None` when none came within `wait`.
     async fn request_within(&self, request: Message, wait: Duration) -> Outcome<Option<Bytes>>;
 
@@ -271,7 +276,7 @@ impl Inbox {
         match timeout(PATIENCE, self.ends.recv()).await {
             Ok(Some(end)) => end,
             Ok(None) => Err(gone()),
-            Err(_) => Err("the session never ended".to_owned()),
+            Err(_) => Err(NEVER_ENDED.to_owned()),
         }
     }
 
@@ -283,6 +288,9 @@ impl Inbox {
         }
     }
 }
+
+/// What [`Inbox::end`] says when there was none.
+pub(crate) const NEVER_ENDED: &str = "the session never ended";
 
 fn gone() -> String {
     "the side is gone".to_owned()

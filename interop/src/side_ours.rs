@@ -75,6 +75,11 @@ async fn send(session: &Session, message: Message) -> Outcome<()> {
         .map_err(failed("our send"))
 }
 
+async fn throw(session: &Session, payload: Bytes) -> Outcome<()> {
+    let sent = session.send(Packet::binary(payload)).await;
+    sent.map_err(failed("our send"))
+}
+
 async fn request(session: &Session, message: Message, wait: Duration) -> Outcome<Option<Bytes>> {
     match session.request_with(to_packet(message), wait).await {
         Ok(answer) => Ok(Some(answer.payload)),
@@ -110,6 +115,10 @@ impl Side for OurServer {
 
     async fn send(&self, message: Message) -> Outcome<()> {
         send(self.current()?, message).await
+    }
+
+    async fn throw(&self, payload: Bytes) -> Outcome<()> {
+        throw(self.current()?, payload).await
     }
 
     async fn request_within(&self, message: Message, wait: Duration) -> Outcome<Option<Bytes>> {
@@ -231,6 +240,10 @@ impl Side for OurClient {
 
     async fn send(&self, message: Message) -> Outcome<()> {
         send(&self.current()?, message).await
+    }
+
+    async fn throw(&self, payload: Bytes) -> Outcome<()> {
+        throw(&self.current()?, payload).await
     }
 
     async fn request_within(&self, message: Message, wait: Duration) -> Outcome<Option<Bytes>> {

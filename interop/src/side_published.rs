@@ -280,6 +280,11 @@ impl Side for PublishedClient {
         sent.map_err(failed("its send"))
     }
 
+    async fn throw(&self, payload: Bytes) -> Outcome<()> {
+        let sent = self.client.send_detached(&payload).await;
+        sent.map(|_| ()).map_err(failed("its send"))
+    }
+
     async fn request_within(&self, message: Message, wait: Duration) -> Outcome<Option<Bytes>> {
         let options = request_options(&message, wait);
         answered(

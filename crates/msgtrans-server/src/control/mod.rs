@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 
 use meters::Meters;
 
-/// Between two ticks, unless the builder says otherwise. A sample costs some 50 µs, so this is nothing; memory that
+/// Between two ticks, unless the builder says otherwise. A sample takes some 20 µs, so this is nothing; memory that
 /// a burst needed is held for 10 to 20 s after it.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 /// Below, the thread would be busy for no better figures.

@@ -1,6 +1,6 @@
 //! The loop seen from outside: through what it publishes to a recorder, which runs on its thread.
 
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -116,6 +116,19 @@ fn await_samples(published: &Receiver<Published>, count: usize) {
     }
 }
 
+/// Blocks the thread until the loop has ended: the senders go with it.
+fn await_end(published: &Receiver<Published>) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match published.recv_timeout(left) {
+            Ok(_) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => panic!("the loop goes on"),
+        }
+    }
+}
+
 fn block_on<R>(future: impl Future<Output = R>) -> R {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -139,8 +152,7 @@ fn samples_are_taken_while_every_thread_of_the_runtime_is_blocked() {
         await_samples(&published, 3);
         assert!(server.process_stats().samples >= 3);
         server.shutdown().await;
-        // The senders are gone with the thread.
-        while published.recv().is_ok() {}
+        await_end(&published);
     });
 }
 
@@ -291,8 +303,7 @@ fn idle_buffers_are_freed_by_a_tick() {
     await_gauge(&published, shared, |bytes| bytes == 0.0);
     assert!(control.stats().trims > 0);
     control.stop();
-    // The senders are gone with the thread.
-    while published.recv().is_ok() {}
+    await_end(&published);
 }
 
 #[test]

@@ -95,3 +95,10 @@ pub type TransportServerBuilder = msgtrans_server::TransportServerBuilder<BuiltI
 pub type TransportClient = msgtrans_client::TransportClient<BuiltIn>;
 /// Builds a [`TransportClient`]; see [`msgtrans_client::TransportClientBuilder`].
 pub type TransportClientBuilder = msgtrans_client::TransportClientBuilder<BuiltIn>;
+
+/// Servers and clients with a table of URL schemes of the application's own, which falls back to [`BuiltIn`]:
+/// `type TransportServer = msgtrans::custom::TransportServer<AppSchemes>`.
+pub mod custom {
+    pub use msgtrans_client::{TransportClient, TransportClientBuilder};
+    pub use msgtrans_server::{TransportServer, TransportServerBuilder};
+}

@@ -2,7 +2,7 @@
 
 use std::future::{Future, IntoFuture, Ready, ready};
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use msgtrans_actor::{TaskGroup, Timers};
@@ -71,6 +71,8 @@ pub(crate) struct Inner {
     listeners: Mutex<Vec<Listening>>,
     pub(crate) sessions: LockFreeHashMap<SessionId, Session>,
     next_session: AtomicU64,
+    /// Sessions that are open or about to open. Relaxed: the number is all there is.
+    places: AtomicUsize,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) handshakes: Arc<Semaphore>,
     /// Sessions and handshakes; listeners are apart, because they end first.
@@ -184,6 +186,7 @@ impl<S: Schemes> TransportServer<S> {
             listeners: Mutex::new(listeners),
             sessions: LockFreeHashMap::new(),
             next_session: AtomicU64::new(1),
+            places: AtomicUsize::new(0),
             tasks: TaskGroup::new(),
             stats: Arc::new(RuntimeStats::new("server")),
             listener_counters: ListenerCounters::default(),
@@ -607,14 +610,26 @@ impl SessionHooks for Hooks {
         if inner.stopping.load(Ordering::Acquire) {
             return Err(Refusal::new(Code::GOING_AWAY, "the server shuts down"));
         }
+        // A place is taken before the handler decides: it may think about any number of peers at once.
         let max = inner.config.max_connections;
-        if inner.sessions.len() >= max {
-            return Err(Refusal::new(
+        let taken = inner
+            .places
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |places| {
+                (places < max).then_some(places + 1)
+            });
+        match taken {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Refusal::new(
                 Code::OVERLOADED,
                 format!("{max} sessions are open already"),
-            ));
+            )),
         }
-        Ok(())
+    }
+
+    fn left(&self, _: &Session) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.places.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     fn opened(&self, session: &Session) {

@@ -16,11 +16,17 @@ use crate::stats::RuntimeStats;
 
 /// What a server or client wants to know of its sessions.
 pub trait SessionHooks: Send + Sync + 'static {
-    /// A session is about to open: admission.
+    /// A session is about to open: admission. One that is admitted has its place until [`left`](Self::left), also while
+    /// the handler still decides about it.
     ///
     /// # Errors
     /// Refuses it.
     fn admit(&self, session: &Session) -> Result<(), Refusal>;
+
+    /// A session that was admitted needs its place no longer: it has ended, or never opened. Comes once.
+    fn left(&self, session: &Session) {
+        let _ = session;
+    }
 
     /// A session is open; from here on it can be sent to.
     fn opened(&self, session: &Session);

@@ -171,6 +171,7 @@ impl SessionActor {
             self.connection.progress(),
         ));
         if !self.announced {
+            self.leave();
             self.shared().set_ended();
             self.phase = Phase::Done;
             return;
@@ -192,6 +193,7 @@ impl SessionActor {
             middleware.on_close(&self.session, reason);
         }
         runtime.hooks.closed(&self.session, reason);
+        self.leave();
         let event = TransportEvent::ConnectionClosed {
             session_id: self.session.id(),
             reason: reason.clone(),
@@ -209,7 +211,15 @@ impl SessionActor {
         if self.announced && !leaving {
             self.tell_end(&reason);
         } else {
+            self.leave();
             self.shared().set_ended();
+        }
+    }
+
+    /// Gives the place among the admitted sessions back.
+    fn leave(&mut self) {
+        if std::mem::take(&mut self.admitted) {
+            self.runtime().hooks.left(&self.session);
         }
     }
 }

@@ -50,6 +50,8 @@ pub struct SessionActor {
     blocked: bool,
     /// Whether the session was announced.
     announced: bool,
+    /// Whether the session has a place among those that were admitted.
+    admitted: bool,
     waker: Option<Waker>,
     /// What is at hand: packets to handle, bytes to write.
     pass: Option<Box<Pass>>,
@@ -194,6 +196,7 @@ impl SessionActor {
             settled: false,
             blocked: false,
             announced: false,
+            admitted: false,
             waker: None,
             pass: None,
             lanes: None,

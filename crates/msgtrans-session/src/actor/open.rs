@@ -159,11 +159,12 @@ impl SessionActor {
         let request = connect_request(hello);
         let session = self.session.clone();
         let runtime = self.runtime().clone();
-        let admitted = if self.announced {
+        let admitted = if self.admitted {
             Ok(())
         } else {
             runtime.hooks.admit(&session)
         };
+        self.admitted = admitted.is_ok();
         let refusal = admitted.and_then(|()| {
             runtime
                 .middleware

@@ -1,14 +1,15 @@
 //! Bounds in time, in number and in rate: heartbeats, slow consumers, admission, rate limits.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use msgtrans::{
-    BindError, BuiltIn, CloseReason, Code, ConfigError, ConnectError, Connection, ConnectionInfo,
-    Endpoint, Handler, HandlerError, Initiator, Limits, Listener, Packet, PacketType, PeerAddress,
-    ProtocolConfig, RateLimiterConfig, Schemes, SendErrorKind, ServerProtocol, Session,
-    TransportClient, TransportError, TransportServer, WireVersion, WireVersions,
+    BindError, BuiltIn, CloseReason, Code, ConfigError, ConnectError, ConnectRequest, Connection,
+    ConnectionInfo, Endpoint, Handler, HandlerError, Initiator, Limits, Listener, Packet,
+    PacketType, PeerAddress, ProtocolConfig, RateLimiterConfig, Refusal, Schemes, SendErrorKind,
+    ServerProtocol, Session, TransportClient, TransportError, TransportServer, WireVersion,
+    WireVersions,
 };
 use msgtrans_core::{Hello, PacketBatch};
 use msgtrans_testkit::Peer;
@@ -16,6 +17,7 @@ use msgtrans_transport::{
     AcceptError, ConnectionError, DialContext, Framing, Incoming, ListenContext, OutboundBatch,
     Progress, Received,
 };
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::raw::Raw;
@@ -208,6 +210,7 @@ fn a_slow_consumer_is_cut_while_others_go_on() {
 }
 
 over_every_protocol!(
+    max_connections_holds_however_many_come_at_once,
     a_session_above_max_connections_is_refused_as_overloaded,
     a_peer_above_its_rate_is_slowed_and_loses_nothing,
     a_full_queue_hands_the_packet_back_at_once,
@@ -236,6 +239,46 @@ async fn a_session_above_max_connections_is_refused_as_overloaded(protocol: Prot
     first.disconnect().await.expect("disconnected");
     until(|| server.session_count() == 1).await;
     third.connect().await.expect("room again");
+}
+
+/// Thinks about everybody until it has a permit for them.
+struct Slow(Arc<Semaphore>);
+
+impl Handler for Slow {
+    async fn on_connect(&self, _: &Session, _: &ConnectRequest) -> Result<(), Refusal> {
+        self.0.acquire().await?.forget();
+        Ok(())
+    }
+}
+
+async fn max_connections_holds_however_many_come_at_once(protocol: Protocol) {
+    const COME: usize = 20;
+    const MAX: usize = 3;
+    let gate = Arc::new(Semaphore::new(0));
+    let builder = protocol.server().max_connections(MAX);
+    let server = start(builder.with_handler(Slow(gate.clone()))).await;
+    let mut coming = tokio::task::JoinSet::new();
+    for _ in 0..COME {
+        let builder = protocol.client(&server);
+        coming.spawn(async move {
+            let client = builder.build().await.expect("valid");
+            client.connect().await.map(|()| client)
+        });
+    }
+    // All but those that are asked about are refused at once.
+    let mut refused = 0;
+    while refused < COME - MAX {
+        let outcome = coming.join_next().await.expect("one more").expect("ran");
+        outcome.expect_err("more than were to be let in");
+        refused += 1;
+    }
+    gate.add_permits(COME);
+    let mut open = Vec::new();
+    while let Some(outcome) = coming.join_next().await {
+        open.push(outcome.expect("ran").expect("let in"));
+    }
+    assert_eq!(open.len(), MAX);
+    until(|| server.session_count() == MAX).await;
 }
 
 async fn a_peer_above_its_rate_is_slowed_and_loses_nothing(protocol: Protocol) {

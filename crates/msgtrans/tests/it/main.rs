@@ -12,4 +12,5 @@ mod pipelined;
 mod raw;
 mod reentrancy;
 mod requests;
+mod stalled;
 mod support;

@@ -83,7 +83,7 @@ impl SessionActor {
 
     /// Not held back by what the application has queued: two sides that write to each other and wait with reading until
     /// they have written would wait for ever.
-    fn may_read(&self) -> bool {
+    pub(super) fn may_read(&self) -> bool {
         pass::current(|pass| {
             pass.inbound_bytes < self.session.shared.runtime.config.inbound_bytes
                 && pass.answered_bytes < OUT_PAUSE

@@ -112,6 +112,10 @@ impl SessionActor {
             self.drop_connection(CloseReason::local(Code::SLOW_CONSUMER, text));
             return;
         }
+        if !self.may_read() || pass::current(|pass| !pass.batch.is_empty()) {
+            // Nothing is heard because nothing is read: that is no silence of the peer's.
+            self.heard = now;
+        }
         if self.is_v2() {
             if now >= self.heard + self.heartbeat * HEARTBEATS_MISSED {
                 let text = format!("silent for {:?}", self.heartbeat * HEARTBEATS_MISSED);

@@ -1,10 +1,13 @@
 //! The `msgtrans` command: the library on the command line, with its demonstration.
 #![forbid(unsafe_code)]
 
+mod cert;
+mod completions;
 mod connect;
 mod demo;
 mod failure;
 mod listen;
+mod manual;
 mod output;
 mod request;
 mod send;
@@ -12,7 +15,7 @@ mod serve;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -48,6 +51,12 @@ enum Command {
     Request(request::Args),
     /// Print messages as they arrive
     Listen(listen::Args),
+    /// Write a development certificate and its key; print its pin
+    Cert(cert::Args),
+    /// Print the script with which a shell completes this command
+    Completions(completions::Args),
+    /// Print the manual page, in roff
+    Man,
 }
 
 fn main() -> ExitCode {
@@ -79,6 +88,9 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
             Command::Send(args) => send::run(args, &output).await,
             Command::Request(args) => request::run(args, &output).await,
             Command::Listen(args) => listen::run(args, &output).await,
+            Command::Cert(args) => cert::run(&args, &output),
+            Command::Completions(args) => completions::run(&args, Cli::command(), &output),
+            Command::Man => manual::run(Cli::command(), &output),
         }
     });
     let result = runtime

@@ -69,7 +69,8 @@ impl Output {
         self.bytes(payload)
     }
 
-    fn bytes(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Data as it is, and the end of the line if it has none.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> io::Result<()> {
         let mut out = io::stdout().lock();
         out.write_all(bytes)?;
         if !bytes.ends_with(b"\n") {

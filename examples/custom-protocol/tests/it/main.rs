@@ -4,3 +4,4 @@ mod conformance;
 mod documentation;
 mod facade;
 mod names;
+mod parcels;

@@ -85,6 +85,48 @@ fn a_peer_that_answers_pings_stays() {
     });
 }
 
+/// Busy until it is released.
+struct Busy {
+    release: Arc<Semaphore>,
+    log: Log<u32>,
+}
+
+impl Handler for Busy {
+    async fn on_message(&self, _: &Session, packet: Packet) -> Result<(), HandlerError> {
+        self.release.acquire().await?.forget();
+        self.log.put(packet.message_id);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_peer_that_is_not_read_from_is_not_taken_for_silent() {
+    run_paused(async {
+        let release = Arc::new(Semaphore::new(0));
+        let (log, mut seen) = Log::new();
+        let busy = Busy {
+            release: release.clone(),
+            log,
+        };
+        let server = start(Protocol::Inproc.server().with_handler(busy)).await;
+        let client = Protocol::Inproc.connected(&server).await;
+        let session = client.session().expect("connected");
+        // More than the server reads ahead of its handler.
+        for number in 0..40 {
+            let packet = Packet::echo(number, vec![0; 64 * 1024]);
+            client.send(packet).await.expect("sent");
+        }
+        // Four heartbeats in which the handler takes nothing.
+        let minute = tokio::time::timeout(Duration::from_secs(60), session.closed());
+        let closed = minute.await;
+        assert!(closed.is_err(), "closed: {closed:?}");
+        release.add_permits(40);
+        for number in 0..40 {
+            assert_eq!(seen.recv().await, Some(number));
+        }
+    });
+}
+
 #[test]
 fn the_heartbeat_of_the_client_is_what_both_keep() {
     run_paused(async {

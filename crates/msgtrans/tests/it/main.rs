@@ -1,6 +1,7 @@
 //! The facade's promises, kept over real connections of every protocol.
 
 mod abuse;
+mod churn;
 mod closing;
 mod events;
 mod examples;

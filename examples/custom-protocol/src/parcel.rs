@@ -5,7 +5,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `codec.rs` | a packet's head as varints, 4 to 10 bytes instead of 16 |
+//! | `codec.rs` | a packet's head as varints, 4 to 11 bytes for a plain one instead of 16 |
 //! | `runs.rs` | run-length compression of whole batches |
 //! | `packer.rs` | packets → messages: many small ones in one, a large one in many |
 //! | `unpacker.rs` | messages → packets, every length checked before memory is given |

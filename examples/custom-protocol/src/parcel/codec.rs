@@ -33,7 +33,7 @@ pub(super) fn put_head(packet: &Packet, out: &mut Vec<u8>) -> Result<(), EncodeE
     let fields: [u64; FIELDS] = [
         packet.compression.as_u8().into(),
         packet.biz_type.into(),
-        (packet.flags.bits() & !META_FLAG).into(),
+        packet.flags.bits().into(),
         packet.ext_header.len() as u64,
         meta.len() as u64,
     ];

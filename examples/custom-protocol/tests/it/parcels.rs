@@ -102,7 +102,8 @@ async fn a_close_inside_a_packet_is_no_good_end() {
     client.queue(huge()).expect("in version 2");
     let full = Bell::new().poll(|cx| client.poll_flush(cx));
     assert!(full.is_pending(), "{full:?}");
-    client.close(&CloseReason::normal()).await.expect("closed");
+    let normal = CloseReason::normal();
+    soon(client.close(&normal)).await.expect("closed");
     drop(client);
     match soon(server.recv()).await {
         Err(ConnectionError::Truncated { held }) => assert!(held > 0 && held < 4 << 20),

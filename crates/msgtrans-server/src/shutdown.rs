@@ -53,6 +53,10 @@ pub(crate) async fn run(inner: Arc<Inner>) -> ShutdownReport {
         }
     }
     report.drained = report.sessions.saturating_sub(report.closed);
+    // What removed sessions held, the handler among it, is let go now and not at the next epoch.
+    for _ in 0..3 {
+        inner.sessions.flush();
+    }
     inner.events.finish();
     tracing::info!(?report, "server shut down");
     report

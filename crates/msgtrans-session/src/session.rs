@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Drain(Goodbye),
     /// A request of this side is no longer awaited.
     Cancel(u32),
+    /// Deadlines have changed while nothing else would wake the task.
+    Look,
 }
 
 /// What the handle and the task share.
@@ -64,6 +66,9 @@ pub(crate) struct Shared {
     /// Set by who inserts a request, cleared by the task when it looks at the deadlines; the mailbox or the pass brings
     /// the task there.
     pub(crate) deadlines_changed: AtomicBool,
+    /// Whether the task waits for the peer to read: then what is queued wakes nobody. Written by the task alone; a send
+    /// that sees the old value is one whose packet the task has yet to find, and the deadlines with it.
+    pub(crate) blocked: AtomicBool,
     /// 0 until the handshake is done. Written by the task before anybody can send.
     version: AtomicU8,
     features: AtomicU32,
@@ -94,6 +99,7 @@ impl Shared {
             runtime,
             requests: Mutex::default(),
             deadlines_changed: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
             version: AtomicU8::new(0),
             features: AtomicU32::new(0),
             plain: AtomicBool::new(false),
@@ -464,9 +470,22 @@ impl Session {
             Offered::Taken => {}
             Offered::Invalid(error) => return Err(SendError::new(error, packet).into()),
             Offered::NotHere => {
-                self.queue_for(Outgoing::Packet(packet, None), deadline)
-                    .await?
+                let queued = self
+                    .queue_for(Outgoing::Packet(packet, None), deadline)
+                    .await;
+                if let Err(error) = queued {
+                    let late = matches!(error.kind(), SendErrorKind::Timeout(_))
+                        && start.elapsed() >= deadline;
+                    return Err(if late {
+                        RequestError::Timeout { after: deadline }
+                    } else {
+                        error.into()
+                    });
+                }
             }
+        }
+        if at.is_some() && shared.blocked.load(Ordering::Relaxed) {
+            shared.mailbox.command(Command::Look);
         }
         pending.sent = true;
         let result = poll_fn(|cx| shared.requests().poll(id, cx)).await;

@@ -362,8 +362,10 @@ impl ProtocolConfig for WebSocketClientConfig {
                 "must have a port other than 0 to dial",
             ));
         }
-        self.address
-            .check_tls(self.has_tls(), "needs roots (ca=roots.pem) or a pin (pin=sha256/…) to know the server by")?;
+        self.address.check_tls(
+            self.has_tls(),
+            "needs roots (ca=roots.pem) or a pin (pin=sha256/…) to know the server by",
+        )?;
         self.upgrade(WireVersions::Any)?;
         self.options.validate()
     }

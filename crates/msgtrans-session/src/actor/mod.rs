@@ -16,6 +16,7 @@ mod time;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use msgtrans_actor::{Actor, Driver, Lane, TimerKey};
@@ -255,6 +256,8 @@ impl SessionActor {
             Command::Close(reason) => self.begin_close(reason, true),
             Command::Drain(goodbye) => self.drain(goodbye),
             Command::Cancel(id) => self.rare().cancels.push(id),
+            // Every pass ends with a look at the deadlines.
+            Command::Look => {}
         }
     }
 
@@ -318,19 +321,26 @@ impl SessionActor {
         };
         match outcome {
             Poll::Ready(Ok(())) => {
-                self.blocked = false;
+                self.set_blocked(false);
                 pass::current(|pass| pass.answered_bytes = 0);
                 Ok(true)
             }
             Poll::Pending => {
                 if !self.blocked {
-                    self.blocked = true;
+                    self.set_blocked(true);
                     // The time without progress counts from here.
                     self.wrote = self.now;
                 }
                 Ok(false)
             }
             Poll::Ready(Err(error)) => Err(error),
+        }
+    }
+
+    fn set_blocked(&mut self, blocked: bool) {
+        if self.blocked != blocked {
+            self.blocked = blocked;
+            self.shared().blocked.store(blocked, Ordering::Relaxed);
         }
     }
 

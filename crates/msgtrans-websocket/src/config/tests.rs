@@ -90,7 +90,7 @@ fn bad_settings_are_named() {
 #[test]
 fn a_secure_url_never_means_a_plain_connection() {
     let words = if cfg!(feature = "tls") {
-        "needs c"
+        "needs "
     } else {
         "feature tls"
     };

@@ -5,9 +5,7 @@
 //! ```no_run
 //! # use msgtrans_testkit::{Capabilities, conformance};
 //! # use msgtrans_transport::{Connector, Endpoint, ServerProtocol};
-//! # fn server() -> Box<dyn ServerProtocol> { unimplemented!() }
-//! # fn connector(_: &Endpoint) -> Box<dyn Connector> { unimplemented!() }
-//! # async fn example() {
+//! # async fn example(server: fn() -> Box<dyn ServerProtocol>, connector: fn(&Endpoint) -> Box<dyn Connector>) {
 //! let report = conformance::seam(Capabilities::byte_stream(), server, connector).run().await;
 //! assert!(report.passed(), "{report}");
 //! # }

@@ -9,7 +9,7 @@ mod table;
 use clap::Parser;
 use measure::{Bench, Sample};
 use serde_json::json;
-use servers::Server;
+use servers::{Programs, Server};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -21,12 +21,8 @@ const OTHERS_MAX_PERCENT: f64 = 5.0;
 /// Compares servers with the hand-written limit: server CPU per message, rates, latencies, memory.
 #[derive(Parser)]
 struct Cli {
-    /// Suites to run, of P1 P2 P3 P4 P5 P6 P8 P10 P11 P18 P19
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "P1,P2,P3,P4,P5,P6,P8,P10,P11"
-    )]
+    /// Protocols or rows of the table of figures to run, as `tcp,P6`; all when absent
+    #[arg(long, value_delimiter = ',')]
     suite: Vec<String>,
     /// Only cases whose name contains this
     #[arg(long)]
@@ -91,33 +87,36 @@ fn run(cli: &Cli) -> Result<bool, String> {
     if cases.is_empty() {
         return Err("no case has that name".into());
     }
-    let programs = build()?;
-    let servers = servers::all(
-        &programs,
-        cli.ours.as_deref(),
-        &cli.ours_wire,
-        &cli.peers,
-        &cli.server,
-    )?;
+    let ours = cli.ours.as_ref().map(|program| {
+        let found = program.canonicalize();
+        found.map_err(|error| format!("{}: {error}", program.display()))
+    });
+    let programs = Programs {
+        folder: build()?,
+        ours: ours.transpose()?,
+    };
+    let servers = servers::all(&programs, &cli.ours_wire, &cli.peers, &cli.server)?;
     let bench = Bench {
-        load: programs.join("load"),
+        load: programs.folder.join("load"),
         seconds,
+        cores: std::thread::available_parallelism().map_or(1, |cores| cores.get()),
     };
     bench_kit::process::raise_descriptor_limit();
 
-    let turns: usize = cases
+    let takes = |case: &Case| servers.iter().filter(|server| server.runs(case)).count();
+    let turns = cases
         .iter()
-        .map(|case| servers.iter().filter(|server| server.runs(case)).count() * rounds)
-        .sum();
+        .map(|case| takes(case) * rounds.min(case.rounds_max));
     let mut progress = Progress {
         turn: 0,
-        turns,
+        turns: turns.sum(),
         terminal: std::io::stderr().is_terminal(),
     };
     let (mut results, mut sound) = (Vec::new(), true);
     for case in &cases {
         let taking: Vec<&Server> = servers.iter().filter(|server| server.runs(case)).collect();
         let mut samples: Vec<Vec<Option<Sample>>> = vec![Vec::new(); taking.len()];
+        let rounds = rounds.min(case.rounds_max);
         for round in 0..rounds {
             for (index, server) in taking.iter().enumerate() {
                 progress.next(&format!(

@@ -19,9 +19,9 @@ pub(crate) const OTHERS: &str = "others_share";
 /// `/proc` counts in these.
 const TICKS_PER_S: f64 = 100.0;
 /// What a load may take beyond the time it was asked for: opening, draining.
-const LOAD_SLACK: Duration = Duration::from_secs(75);
+pub(crate) const LOAD_SLACK: Duration = Duration::from_secs(75);
 /// Memory and CPU are read after the server has been left alone for this long.
-const SETTLE: Duration = Duration::from_millis(500);
+pub(crate) const SETTLE: Duration = Duration::from_millis(500);
 /// How long a server may take to give closed connections back.
 const CLOSE_MAX: Duration = Duration::from_secs(15);
 /// Idle connections come from so many loopback addresses, or waves would run out of ports.
@@ -31,6 +31,8 @@ const SOURCES: &str = "16";
 pub(crate) struct Bench {
     pub(crate) load: PathBuf,
     pub(crate) seconds: f64,
+    /// Of this process while it is not pinned.
+    pub(crate) cores: usize,
 }
 
 impl Bench {
@@ -48,26 +50,23 @@ impl Bench {
         // Server and load have ended by now, so their time is among this process's own.
         let (all_after, own_after) = ticks()?;
         let others = (all_after - all).saturating_sub(own_after - own) as f64 / TICKS_PER_S;
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         sample.insert(
             OTHERS.into(),
-            others / begin.elapsed().as_secs_f64() / cores as f64,
+            others / begin.elapsed().as_secs_f64() / self.cores as f64,
         );
         Ok(sample)
     }
 
     fn turn(&self, case: &Case, server: &Server, rate: Option<f64>) -> Result<Sample, String> {
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        let load_core = if case.pin == Pin::Same || cores < 2 {
-            0
-        } else {
-            1
+        let unpin = || {
+            let cores: Vec<usize> = (0..self.cores).collect();
+            pin(&cores).map_err(|error| error.to_string())
         };
-        // The pin of this thread is inherited by what it starts, which has no moment of running elsewhere.
-        let at = |core: usize| pin(&[core]).map_err(|error| format!("core {core}: {error}"));
-        at(0)?;
-        let mut running = server.start(case)?;
-        at(load_core)?;
+        if let Work::Own(turn) = case.work {
+            let sample = turn(self, server, case);
+            return unpin().and(sample);
+        }
+        let mut running = self.start(server, case)?;
         let sample = match &case.work {
             Work::Load {
                 mode,
@@ -95,14 +94,26 @@ impl Bench {
                 self.steady(server, &running, args)
             }
             Work::Idle { connections, waves } => self.idle(server, &running, *connections, *waves),
-            Work::Quiet => self.quiet(server, &running),
+            Work::Own(_) => return Err("its own turn is taken above".into()),
         };
-        let unpinned = pin(&(0..cores).collect::<Vec<_>>()).map_err(|error| error.to_string());
+        let unpinned = unpin();
         running.check()?;
         unpinned.and(sample)
     }
 
-    fn load(&self, server: &Server, running: &Running, args: &[String]) -> Command {
+    /// Starts the server on its core and leaves this thread, and so what it starts next, on the core of the load.
+    pub(crate) fn start(&self, server: &Server, case: &Case) -> Result<Running, String> {
+        let load_core = usize::from(case.pin == Pin::Split && self.cores > 1);
+        // The pin of this thread is inherited by what it starts, which has no moment of running elsewhere.
+        let at = |core: usize| pin(&[core]).map_err(|error| format!("core {core}: {error}"));
+        at(0)?;
+        let running = server.start(case)?;
+        at(load_core)?;
+        Ok(running)
+    }
+
+    /// The load against a running server; `args` begin with its mode.
+    pub(crate) fn load(&self, server: &Server, running: &Running, args: &[String]) -> Command {
         let mut command = Command::new(&self.load);
         command
             .args(args)
@@ -110,7 +121,8 @@ impl Bench {
         command
     }
 
-    fn steady(
+    /// A steady run of the load, with its figures under the names that metrics use.
+    pub(crate) fn steady(
         &self,
         server: &Server,
         running: &Running,
@@ -207,32 +219,15 @@ impl Bench {
         }
         Ok(sample)
     }
-
-    fn quiet(&self, server: &Server, running: &Running) -> Result<Sample, String> {
-        let gone = |error: std::io::Error| format!("the server: {error}");
-        let mut talk = Talk::start(self.load(server, running, &["idle".to_owned()]))?;
-        talk.line(LOAD_SLACK)?;
-        std::thread::sleep(SETTLE);
-        let (begin, cpu) = (
-            Instant::now(),
-            process::cpu_ns(running.pid()).map_err(gone)?,
-        );
-        std::thread::sleep(Duration::from_secs_f64(self.seconds));
-        let used = process::cpu_ns(running.pid()).map_err(gone)? - cpu;
-        let percent = used as f64 * 100.0 / begin.elapsed().as_nanos() as f64;
-        talk.say("close")?;
-        talk.line(LOAD_SLACK)?;
-        talk.end()?;
-        Ok(Sample::from([("cpu_percent".to_owned(), percent)]))
-    }
 }
 
-fn number(line: &Value, name: &str) -> Option<f64> {
+/// A number of a line that the load printed.
+pub(crate) fn number(line: &Value, name: &str) -> Option<f64> {
     line.get(name)?.as_f64()
 }
 
 /// Polls until `done`, and says whether that came to be.
-fn wait_for(done: impl Fn() -> bool) -> bool {
+pub(crate) fn wait_for(done: impl Fn() -> bool) -> bool {
     let begin = Instant::now();
     while begin.elapsed() < CLOSE_MAX {
         if done() {
@@ -244,14 +239,15 @@ fn wait_for(done: impl Fn() -> bool) -> bool {
 }
 
 /// A load process: JSON lines from it, commands to it. Killed when dropped.
-struct Talk {
+pub(crate) struct Talk {
     child: Child,
     input: Option<ChildStdin>,
     lines: Receiver<String>,
 }
 
 impl Talk {
-    fn start(mut command: Command) -> Result<Self, String> {
+    /// Starts it.
+    pub(crate) fn start(mut command: Command) -> Result<Self, String> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -277,7 +273,8 @@ impl Talk {
         })
     }
 
-    fn line(&mut self, patience: Duration) -> Result<Value, String> {
+    /// Its next line.
+    pub(crate) fn line(&mut self, patience: Duration) -> Result<Value, String> {
         let line = self
             .lines
             .recv_timeout(patience)
@@ -285,12 +282,14 @@ impl Talk {
         serde_json::from_str(&line).map_err(|error| format!("{line}: {error}"))
     }
 
-    fn say(&mut self, command: &str) -> Result<(), String> {
+    /// Gives it a line.
+    pub(crate) fn say(&mut self, command: &str) -> Result<(), String> {
         let input = self.input.as_mut().ok_or("the load has no input")?;
         writeln!(input, "{command}").map_err(|error| format!("load: {error}"))
     }
 
-    fn end(mut self) -> Result<(), String> {
+    /// Waits for its end, which has to be a good one.
+    pub(crate) fn end(mut self) -> Result<(), String> {
         self.input = None;
         match self.child.wait() {
             Ok(status) if status.success() => Ok(()),

@@ -1,6 +1,6 @@
 //! The servers that can be measured, and one of them as a running process.
 
-use crate::suites::{Case, Work};
+use crate::suites::{self, Case, Work};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,126 +12,127 @@ pub(crate) const OURS: &str = "ours";
 /// How long a server may take until it listens.
 const START_MAX: Duration = Duration::from_secs(20);
 
-/// How a server is started for a case.
-enum Kind {
-    Limit,
-    /// A subcommand of the limit program that takes only a port: TCP echo.
-    TokioEcho,
-    Ours,
-    /// A command line with {scheme} and {role}.
-    Other(Vec<String>),
+/// Where the programs lie.
+pub(crate) struct Programs {
+    /// The folder of the programs of this workspace.
+    pub(crate) folder: PathBuf,
+    /// `msgtrans`, when there is one to measure.
+    pub(crate) ours: Option<PathBuf>,
 }
 
 /// A server that can be measured.
+#[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) name: String,
     /// What the load speaks with it.
     pub(crate) wire: String,
-    program: PathBuf,
-    kind: Kind,
+    pub(crate) program: PathBuf,
+    /// Its arguments; {scheme} and {role} are replaced.
+    pub(crate) args: Vec<String>,
+    /// Whether it can do the work of a case.
+    pub(crate) fits: fn(&Case) -> bool,
     /// Asked for, and not only there as the reference of a case.
-    asked: bool,
+    pub(crate) asked: bool,
 }
 
-/// The limit first, then the references, ours, and whoever else was asked for.
+/// Those that `--peers` knows.
+fn peers(programs: &Programs) -> Vec<Server> {
+    let limit = programs.folder.join("limit");
+    let tokio = |name: &str| Server::new(name, "v1", &limit, &[name, "0"]);
+    vec![
+        tokio("tokio-raw").for_cases(|case| tcp_echo(case) && !needs_frames(case)),
+        tokio("tokio-framed").for_cases(tcp_echo),
+        tokio("tokio-framed-batched").for_cases(tcp_echo),
+    ]
+}
+
+fn tcp_echo(case: &Case) -> bool {
+    case.scheme == "tcp" && case.role == "echo"
+}
+
+/// Raw tokio knows no frames, so only round trips and idle connections are the same work for it.
+fn needs_frames(case: &Case) -> bool {
+    matches!(
+        case.work,
+        Work::Load { window: 2.., .. } | Work::OpenHalf { .. }
+    )
+}
+
+/// What the limit and ours do; a suite that wants other servers gives its cases another role.
+fn echo_or_sink(case: &Case) -> bool {
+    matches!(case.role, "echo" | "sink")
+}
+
+/// The limit first, then ours, then the references and peers that were asked for, then what suites bring.
 pub(crate) fn all(
-    programs: &Path,
-    ours: Option<&Path>,
+    programs: &Programs,
     ours_wire: &str,
-    peers: &[String],
+    asked: &[String],
     others: &[String],
 ) -> Result<Vec<Server>, String> {
-    let limit = programs.join("limit");
-    let mut servers = vec![Server {
-        name: "limit".into(),
-        wire: "v1".into(),
-        program: limit.clone(),
-        kind: Kind::Limit,
-        asked: true,
-    }];
-    const TOKIO: [&str; 3] = ["tokio-raw", "tokio-framed", "tokio-framed-batched"];
-    if let Some(unknown) = peers.iter().find(|name| !TOKIO.contains(&name.as_str())) {
-        return Err(format!("{unknown}: not one of {}", TOKIO.join(" ")));
+    let limit = programs.folder.join("limit");
+    let mut servers = vec![
+        Server::new("limit", "v1", &limit, &["{scheme}", "--{role}", "0"])
+            .for_cases(|case| echo_or_sink(case) && matches!(case.scheme, "tcp" | "ws")),
+    ];
+    if let Some(program) = &programs.ours {
+        let args = ["serve", "--{role}", "{scheme}://127.0.0.1:0"];
+        servers.push(Server::new(OURS, ours_wire, program, &args).for_cases(echo_or_sink));
     }
-    for name in TOKIO {
-        servers.push(Server {
-            name: name.into(),
-            wire: "v1".into(),
-            program: limit.clone(),
-            kind: Kind::TokioEcho,
-            asked: peers.iter().any(|peer| peer == name),
-        });
+    let peers = peers(programs);
+    let unknown = |name: &&String| !peers.iter().any(|peer| peer.name == **name);
+    if let Some(unknown) = asked.iter().find(unknown) {
+        let known: Vec<&str> = peers.iter().map(|peer| peer.name.as_str()).collect();
+        return Err(format!("{unknown}: not one of {}", known.join(" ")));
     }
-    if let Some(program) = ours {
-        let program = program
-            .canonicalize()
-            .map_err(|error| format!("{}: {error}", program.display()))?;
-        let wire = ours_wire.to_owned();
-        servers.insert(
-            2,
-            Server {
-                name: OURS.into(),
-                wire,
-                program,
-                kind: Kind::Ours,
-                asked: true,
-            },
-        );
-    }
+    servers.extend(peers.into_iter().map(|peer| Server {
+        asked: asked.contains(&peer.name),
+        ..peer
+    }));
     for text in others {
         let form = || format!("{text}: not NAME=WIRE:COMMAND");
         let (name, rest) = text.split_once('=').ok_or_else(form)?;
         let (wire, command) = rest.split_once(':').ok_or_else(form)?;
-        let mut words = command.split_whitespace().map(str::to_owned);
-        let program = words.next().ok_or_else(form)?.into();
-        let (name, wire) = (name.to_owned(), wire.to_owned());
-        servers.push(Server {
-            name,
-            wire,
-            program,
-            kind: Kind::Other(words.collect()),
-            asked: true,
-        });
+        let mut words = command.split_whitespace();
+        let program = Path::new(words.next().ok_or_else(form)?);
+        let args: Vec<&str> = words.collect();
+        servers.push(Server::new(name, wire, program, &args).for_cases(echo_or_sink));
     }
+    servers.extend(suites::servers(programs));
     Ok(servers)
 }
 
 impl Server {
-    /// Whether this server has a turn in this case.
-    pub(crate) fn runs(&self, case: &Case) -> bool {
-        match self.kind {
-            // Raw tokio is the reference of the WebSocket round trip too; there it speaks TCP all the same.
-            Kind::TokioEcho if case.reference == self.name => true,
-            Kind::TokioEcho => self.asked && self.fits(case),
-            _ => self.asked,
+    /// A server that takes a turn in no case yet.
+    pub(crate) fn new(name: &str, wire: &str, program: &Path, args: &[&str]) -> Self {
+        Self {
+            name: name.into(),
+            wire: wire.into(),
+            program: program.into(),
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            fits: |_| false,
+            asked: true,
         }
     }
 
-    fn fits(&self, case: &Case) -> bool {
-        // Raw tokio knows no frames, so only round trips and idle connections are the same work for it.
-        let frames = matches!(
-            case.work,
-            Work::Load { window: 2.., .. } | Work::OpenHalf { .. }
-        );
-        case.scheme == "tcp" && case.role == "echo" && !(self.name == "tokio-raw" && frames)
+    /// The same for the cases that `fits` names.
+    pub(crate) fn for_cases(self, fits: fn(&Case) -> bool) -> Self {
+        Self { fits, ..self }
+    }
+
+    /// Whether this server has a turn in this case.
+    pub(crate) fn runs(&self, case: &Case) -> bool {
+        // Raw tokio is the reference of the WebSocket round trip too; there it speaks TCP all the same.
+        case.reference == self.name || self.asked && (self.fits)(case)
     }
 
     /// Starts it; it runs where the calling thread may run.
     pub(crate) fn start(&self, case: &Case) -> Result<Running, String> {
         let mut command = Command::new(&self.program);
-        match &self.kind {
-            Kind::Limit => command.args([case.scheme, &format!("--{}", case.role), "0"]),
-            Kind::TokioEcho => command.args([self.name.as_str(), "0"]),
-            Kind::Ours => command.args([
-                "serve",
-                &format!("--{}", case.role),
-                &format!("{}://127.0.0.1:0", case.scheme),
-            ]),
-            Kind::Other(words) => command.args(words.iter().map(|word| {
-                word.replace("{scheme}", case.scheme)
-                    .replace("{role}", case.role)
-            })),
-        };
+        command.args(self.args.iter().map(|arg| {
+            arg.replace("{scheme}", case.scheme)
+                .replace("{role}", case.role)
+        }));
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -29,6 +29,7 @@ pub(crate) struct Row {
     value: Option<Spread>,
     ratio: Option<Spread>,
     must: Option<Must>,
+    aim: Option<Must>,
     /// Whether the figure is what it must be; only where something is demanded.
     pub(crate) kept: Option<bool>,
     rate: Option<f64>,
@@ -122,6 +123,7 @@ pub(crate) fn rows(results: &[CaseResult]) -> Vec<Row> {
                     value,
                     ratio,
                     must: metric.must,
+                    aim: metric.aim,
                     kept: metric.must.and_then(|must| must.is_kept(value, ratio)),
                     rate: median("rate"),
                     p50: median("p50"),
@@ -169,7 +171,7 @@ fn short(value: f64) -> String {
 
 /// The table as text.
 pub(crate) fn render(rows: &[Row]) -> String {
-    const HEAD: [&str; 12] = [
+    const HEAD: [&str; 13] = [
         "suite",
         "case",
         "server",
@@ -179,28 +181,29 @@ pub(crate) fn render(rows: &[Row]) -> String {
         "ratio",
         "(min-max)",
         "must",
+        "aim",
         "msgs/s",
         "p50/p99 us",
         "switches/1000",
     ];
-    let mut cells: Vec<[String; 12]> = vec![HEAD.map(str::to_owned)];
+    let mut cells: Vec<[String; 13]> = vec![HEAD.map(str::to_owned)];
     for row in rows {
         let range = |spread: Spread| format!("({}-{})", short(spread.min), short(spread.max));
         let ratio_range = |spread: Spread| format!("({:.2}-{:.2})", spread.min, spread.max);
         let optional = |value: Option<f64>| value.map(short).unwrap_or_default();
-        let must = row.must.map(|must| {
-            let verdict = match row.kept {
-                Some(true) => "ok",
-                Some(false) => "OVER",
-                None => "?",
-            };
-            // What must be is said of ours; for the others the bound alone would read like a verdict.
-            if row.server == crate::servers::OURS {
-                format!("{} {verdict}", must.text())
-            } else {
-                String::new()
-            }
-        });
+        // Bounds are ours; beside the others they would read like a verdict.
+        let bound = |bound: Option<Must>| {
+            let of_ours = bound.filter(|_| row.server == crate::servers::OURS);
+            let with_verdict = of_ours.map(|bound| {
+                let verdict = match bound.is_kept(row.value, row.ratio) {
+                    Some(true) => "ok",
+                    Some(false) => "OVER",
+                    None => "?",
+                };
+                format!("{} {verdict}", bound.text())
+            });
+            with_verdict.unwrap_or_default()
+        };
         cells.push([
             row.suite.to_owned(),
             row.case.clone(),
@@ -213,7 +216,8 @@ pub(crate) fn render(rows: &[Row]) -> String {
                 .map(|ratio| format!("{:.2}", ratio.median))
                 .unwrap_or_default(),
             row.ratio.map(ratio_range).unwrap_or_default(),
-            must.unwrap_or_default(),
+            bound(row.must),
+            bound(row.aim),
             optional(row.rate),
             row.p50
                 .zip(row.p99)
@@ -229,7 +233,7 @@ pub(crate) fn render(rows: &[Row]) -> String {
             .max()
             .unwrap_or_default()
     };
-    let widths: [usize; 12] = std::array::from_fn(width);
+    let widths: [usize; 13] = std::array::from_fn(width);
     let mut out = String::new();
     for line in &cells {
         let mut text = String::new();
@@ -276,6 +280,7 @@ impl Row {
             "value": self.value.map(Spread::to_json),
             "ratio": self.ratio.map(Spread::to_json),
             "must": self.must.map(Must::text),
+            "aim": self.aim.map(Must::text),
             "kept": self.kept,
         })
     }

@@ -1,0 +1,43 @@
+//! Ten thousand connections that do nothing: memory, what opening them costs, what stays when they have gone
+//! (P8 P10 P11).
+
+use super::{Case, Metric, Must, Suite, Work};
+
+pub(super) const SUITE: Suite = Suite::of(|| vec![idle("tcp", "tokio-raw"), idle("ws", "limit")]);
+
+const CONNECTIONS: usize = 10_000;
+const MB: f64 = 1e6;
+/// Three waves of 10 000 take their time, and memory swings little.
+const ROUNDS_MAX: usize = 3;
+
+fn idle(scheme: &'static str, accept_reference: &'static str) -> Case {
+    let left = |key, label| {
+        Metric::new("P11", key, label).bound(Must::AtMost(20.0 * MB), Must::AtMost(5.0 * MB))
+    };
+    let must = |suite, key, label, most| Metric {
+        must: Some(Must::AtMost(most)),
+        ..Metric::new(suite, key, label)
+    };
+    let bytes = Metric::new("P8", "session_bytes", "bytes/session");
+    let accept = Metric::new("P10", "accept_us", "accept cpu us");
+    let metrics = vec![
+        bytes.bound(Must::AtMost(2_500.0), Must::AtMost(1_200.0)),
+        must("P8", "start_bytes", "start RSS bytes", 12.0 * MB),
+        accept.bound(Must::Ratio(1.5), Must::Ratio(1.2)),
+        Metric::new("P10", "open_s", "burst opened s"),
+        must("P10", "syn_retransmits", "SYNs sent again", 0.0),
+        left("left_bytes_1", "left, wave 1"),
+        left("left_bytes_2", "left, wave 2"),
+        left("left_bytes_3", "left, wave 3"),
+    ];
+    let work = Work::Idle {
+        connections: CONNECTIONS,
+        waves: 1,
+    };
+    let name = format!("{scheme} {CONNECTIONS} idle");
+    Case {
+        reference: accept_reference,
+        rounds_max: ROUNDS_MAX,
+        ..Case::new(name, scheme, work, metrics)
+    }
+}

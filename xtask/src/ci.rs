@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::workspace::{Workspace, describe, run as run_command};
-use crate::{crate_counts, layers, tidy};
+use crate::{crate_counts, layers, lists, tidy};
 
 /// The crate whose features users choose.
 const FACADE: &str = "msgtrans";
@@ -91,6 +91,7 @@ fn steps(workspace: &Workspace) -> Vec<Step<'_>> {
         }),
         Step::of("layers", || layers::run(workspace)),
         Step::of("tidy", || tidy::run(workspace)),
+        Step::of("lists", || lists::run(workspace)),
         Step::of("crate-counts", || crate_counts::run(workspace)),
         Step::of("clippy", || {
             let clippy = "clippy --workspace --all-targets --locked -- -D warnings";

@@ -12,6 +12,7 @@ mod crate_counts;
 mod floors;
 mod interop;
 mod layers;
+mod lists;
 mod rust_code;
 mod tidy;
 mod workspace;
@@ -26,6 +27,7 @@ usage: cargo xtask TASK
 tasks:
   ci [STEP...]   every check that a change must pass, or the named steps alone
   layers         dependencies run strictly downwards; outside crates are declared
+  lists          the pages of faults and threats name tests that exist
   tidy           conventions of the source tree, with a hint for each finding
   audit          cargo-deny with the advisory database; installs it when missing
   bench [ARGS]   builds the command in release and runs benches/ with ARGS
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     let outcome = match task.as_str() {
         "ci" => ci::run(&workspace, rest),
         "layers" => layers::run(&workspace),
+        "lists" => lists::run(&workspace),
         "tidy" => tidy::run(&workspace),
         "audit" => audit::run(&workspace),
         "bench" => bench::run(&workspace, rest),

@@ -233,12 +233,16 @@ fn line_of(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
 
-fn read(root: &Path, path: &str) -> Result<String, String> {
+pub(crate) fn read(root: &Path, path: &str) -> Result<String, String> {
     std::fs::read_to_string(root.join(path)).map_err(|error| format!("cannot read {path}: {error}"))
 }
 
 /// Every text file below `folder`, relative to `root`; a file without an extension in `.ci` too.
-fn collect_files(root: &Path, folder: &Path, files: &mut Vec<String>) -> Result<(), String> {
+pub(crate) fn collect_files(
+    root: &Path,
+    folder: &Path,
+    files: &mut Vec<String>,
+) -> Result<(), String> {
     let cannot_list = |error| format!("cannot list {}: {error}", folder.display());
     for entry in std::fs::read_dir(folder).map_err(cannot_list)? {
         let entry = entry.map_err(cannot_list)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use msgtrans_core::{TransportError, WireVersions};
-use msgtrans_session::{Accepted, SessionRuntime, TransportEvent, accept};
+use msgtrans_session::{Accepted, Rejection, SessionRuntime, TransportEvent, accept};
 use msgtrans_transport::{AcceptError, Connection, Handshake, Incoming, Listener};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -39,6 +39,7 @@ pub(crate) async fn run(
                     Ok(place) => place,
                     Err(max) => {
                         inner.listener_counters.refused_address.add(1);
+                        runtime.stats.rejected(Rejection::Address);
                         tracing::debug!(peer = %incoming.peer(), max, "too many connections of one address");
                         continue;
                     }
@@ -101,11 +102,11 @@ async fn shake_hands(
     match timeout_at(since + runtime.config.handshake_timeout, handshake).await {
         Ok(Ok(connection)) => inner.start(&runtime, connection, wire, since, place),
         Ok(Err(error)) => {
-            runtime.stats.handshake_failed();
+            runtime.stats.handshake_failed(Rejection::Handshake);
             tracing::debug!(%error, "handshake failed");
         }
         Err(_) => {
-            runtime.stats.handshake_failed();
+            runtime.stats.handshake_failed(Rejection::Timeout);
             tracing::debug!("handshake did not end in time");
         }
     }

@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use msgtrans_core::{CloseReason, Code};
 use msgtrans_lockfree::{Counter, Gauge, Histogram};
+
+use crate::rejections::{Rejection, RejectionCounters, Rejections};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident => $metric:literal;)*) => {
@@ -51,6 +54,8 @@ macro_rules! counters {
             pub sessions_closed: u64,
             /// Handshakes that failed or were refused.
             pub handshakes_failed: u64,
+            /// Peers turned away or cut off, by reason.
+            pub rejections: Rejections,
             /// From the read that brought a message to the moment its reply was queued or its handler had returned.
             pub handling: LatencyStats,
             /// From a request of this side to its response.
@@ -168,6 +173,7 @@ pub struct RuntimeStats {
     sessions_opened: Counter,
     sessions_closed: Counter,
     handshakes_failed: Counter,
+    rejections: RejectionCounters,
     handling: Histogram,
     round_trip: Histogram,
 }
@@ -190,6 +196,7 @@ impl RuntimeStats {
             sessions_opened: Counter::new(),
             sessions_closed: Counter::new(),
             handshakes_failed: Counter::new(),
+            rejections: RejectionCounters::new(role),
             handling: Histogram::new(),
             round_trip: Histogram::new(),
         }
@@ -201,15 +208,29 @@ impl RuntimeStats {
         self.meters.sessions.increment(1.0);
     }
 
-    pub(crate) fn session_closed(&self) {
+    pub(crate) fn session_closed(&self, reason: &CloseReason) {
+        if let Some(rejection) = Rejection::of_end(reason) {
+            self.rejected(rejection);
+        }
         self.sessions.add(-1);
         self.sessions_closed.add(1);
         self.meters.sessions.decrement(1.0);
     }
 
+    /// A handshake of ours failed or was refused.
+    pub(crate) fn handshake_refused(&self, code: Code) {
+        self.handshake_failed(Rejection::of_handshake(code));
+    }
+
     /// A handshake failed or was refused.
-    pub fn handshake_failed(&self) {
+    pub fn handshake_failed(&self, rejection: Rejection) {
         self.handshakes_failed.add(1);
+        self.rejected(rejection);
+    }
+
+    /// A peer was turned away or cut off.
+    pub fn rejected(&self, rejection: Rejection) {
+        self.rejections.add(rejection);
     }
 
     pub(crate) fn handled(&self, time: Duration, count: u64) {
@@ -229,6 +250,7 @@ impl RuntimeStats {
             sessions_opened: self.sessions_opened.get(),
             sessions_closed: self.sessions_closed.get(),
             handshakes_failed: self.handshakes_failed.get(),
+            rejections: self.rejections.snapshot(),
             handling: LatencyStats::of(&self.handling),
             round_trip: LatencyStats::of(&self.round_trip),
             ..self.counters.snapshot()

@@ -187,7 +187,7 @@ impl SessionActor {
 
     fn tell_end(&mut self, reason: &CloseReason) {
         let runtime = self.runtime().clone();
-        runtime.stats.session_closed();
+        runtime.stats.session_closed(reason);
         tracing::debug!(session = %self.session.id(), %reason, "session closed");
         for middleware in &runtime.middleware {
             middleware.on_close(&self.session, reason);

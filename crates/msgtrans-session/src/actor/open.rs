@@ -335,7 +335,7 @@ impl SessionActor {
         retry_after: Option<std::time::Duration>,
         told: bool,
     ) {
-        self.runtime().stats.handshake_failed();
+        self.runtime().stats.handshake_refused(code);
         let endpoint = self.endpoint();
         let silent = self.connection.progress().read == 0;
         let error = OpenError {

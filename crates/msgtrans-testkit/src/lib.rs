@@ -18,6 +18,7 @@
 
 mod bell;
 mod capabilities;
+pub mod chaos;
 pub mod conformance;
 mod failure;
 mod peer;

@@ -20,7 +20,7 @@ use tokio_util::io::poll_read_buf;
 use crate::outgoing::Outgoing;
 use crate::prefix::{Unprefix, encode_prefixed};
 use crate::stream::{Delivered, Pair, Side, Streams};
-use crate::{SCHEME, failure};
+use crate::{SCHEME, congestion, failure};
 
 /// Reads that bring no whole packet before a call lets others run: a peer that trickles must not hold the thread.
 const READS_MAX: usize = 16;
@@ -240,6 +240,7 @@ impl QuicConnection {
     /// Closes the connection at once.
     fn close_now(&mut self, code: VarInt, reason: &str) {
         self.outgoing.forsake();
+        congestion::unbound(&self.connection);
         self.connection.close(code, reason.as_bytes());
     }
 }

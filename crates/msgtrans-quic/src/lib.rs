@@ -20,6 +20,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod client;
+mod congestion;
 mod connection;
 mod connector;
 mod failure;

@@ -7,6 +7,8 @@ use msgtrans_core::ConfigError;
 use msgtrans_transport::{Endpoint, EndpointOptions};
 use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
+use crate::congestion::CubicUntilClosedConfig;
+
 /// The largest UDP payload that is ever sent or received. quinn hands the kernel up to 10 datagrams in one call, and
 /// such a call cannot carry more than 65 507 bytes: what is above is lost without an error.
 pub(crate) const DATAGRAM_MAX: u16 = 6_400;
@@ -240,6 +242,7 @@ impl Tuning {
             .receive_window(VarInt::from_u32(self.connection_window))
             .send_window(u64::from(self.send_window))
             .send_fairness(false)
+            .congestion_controller_factory(Arc::new(CubicUntilClosedConfig::default()))
             .ack_frequency_config(Some(acks))
             .mtu_discovery_config(Some(mtu));
         Arc::new(transport)

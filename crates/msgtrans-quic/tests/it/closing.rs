@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use msgtrans_core::{CloseReason, Code, Initiator, Packet, PacketType, WireVersion};
 use msgtrans_quic::QuicClientConfig;
+use msgtrans_testkit::chaos::{DatagramProxy, Direction};
 use msgtrans_transport::ConnectionError;
 
-use crate::end::{End, bind, local, packet, pair, pair_of};
+use crate::end::{End, PATIENCE, bind, local, packet, pair, pair_of};
 use crate::relay::Relay;
 use crate::version1::{Raw, raw_pair};
 
@@ -81,6 +82,46 @@ async fn a_connection_dropped_without_closing_is_no_good_end() {
             panic!("{error}");
         };
         assert!(!reason.is_clean(), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_drop_is_told_although_the_congestion_window_is_full() {
+    for client_drops in [true, false] {
+        let mut bound = bind(local()).await;
+        let address = bound.address.parse().expect("an address");
+        // Nothing is acknowledged before the drop.
+        let proxy = DatagramProxy::start(address, 5).await.expect("a port");
+        proxy.change(Direction::Both, |path| {
+            path.latency = Duration::from_millis(50);
+        });
+        let config =
+            QuicClientConfig::new(proxy.address().to_string()).with_pin(bound.identity.spki_pin());
+        let (client, server) = pair_of(&mut bound, &config, WireVersion::V2).await;
+        let (mut dropped, mut left) = match client_drops {
+            true => (client, server),
+            false => (server, client),
+        };
+        dropped.queue(packet(1, 8 << 20));
+        let full = poll_fn(|cx| {
+            let End {
+                connection, out, ..
+            } = &mut dropped;
+            Poll::Ready(connection.poll_send(cx, out).is_pending())
+        });
+        assert!(full.await, "everything was taken at once");
+        // The first flight has arrived, and its acknowledgement has not.
+        let passed = proxy.stats().passed;
+        while proxy.stats().passed < passed + 8 {
+            tokio::task::yield_now().await;
+        }
+        drop(dropped);
+        let (packets, error) = tokio::time::timeout(PATIENCE, left.drain())
+            .await
+            .expect("nobody told it");
+        assert!(packets.is_empty());
+        let error = error.expect("no good end");
+        assert_code(&error, Code::INTERNAL.0, "dropped without closing");
     }
 }
 

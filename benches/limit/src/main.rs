@@ -1,5 +1,6 @@
 //! The limit: what one thread, one epoll and no library between make of the same frames; and raw tokio beside it.
 
+mod fan_out;
 mod inbox;
 mod server;
 mod tcp;
@@ -22,6 +23,8 @@ enum Kind {
     Tcp(Work),
     /// The same frames inside WebSocket messages
     Ws(Work),
+    /// Frames over TCP: each message goes to every connection, one write for each
+    Fan(Port),
     /// Raw tokio: read, write back what was read; no frames
     TokioRaw(Port),
     /// tokio and Framed, one `send` per message
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Kind::Ws(Work {
             sink: true, port, ..
         }) => server::run("ws", port.port, ws::Ws { sink: true }),
+        Kind::Fan(Port { port }) => fan_out::run(port),
         Kind::TokioRaw(Port { port }) => tokio_servers::raw(port),
         Kind::TokioFramed(Port { port }) => tokio_servers::framed(port, false),
         Kind::TokioFramedBatched(Port { port }) => tokio_servers::framed(port, true),

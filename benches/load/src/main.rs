@@ -1,6 +1,7 @@
 //! The load: epoll threads that speak the wire formats by themselves and check every answer to the byte.
 
 mod connection;
+mod fan;
 mod hold;
 mod outbox;
 mod report;
@@ -75,6 +76,13 @@ enum Mode {
         /// Handshakes at once
         #[arg(long, default_value_t = 10_000)]
         at_once: usize,
+    },
+    /// Broadcasts: a message of the first connection has to reach every connection before the next one leaves
+    Fan {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        time: Time,
     },
     /// Opens and closes connections as fast as the server accepts them
     Connect {
@@ -271,6 +279,7 @@ fn run(mode: Mode) -> Result<(), Trouble> {
             )
         }
         Mode::Idle { target, at_once } => hold::idle(&target, at_once.max(1)),
+        Mode::Fan { target, time } => fan::run(&target, &time),
         Mode::Connect { target, time } => hold::connect(&target, &time),
     }
 }

@@ -155,16 +155,27 @@ impl Decoder {
     ///
     /// # Errors
     /// Whatever the wire format forbids; the stream cannot be read on.
+    #[inline]
     pub fn decode(
+        &mut self,
+        budget_bytes: usize,
+        into: &mut PacketBatch,
+    ) -> Result<Decoded, DecodeError> {
+        // What a lone message's second look at the stream asks: answered where it is asked.
+        if self.chunk.is_empty() && self.partial.is_empty() && self.failed.is_none() {
+            return Ok(Decoded::Starved);
+        }
+        self.decode_held(budget_bytes, into)
+    }
+
+    #[inline(never)]
+    fn decode_held(
         &mut self,
         budget_bytes: usize,
         into: &mut PacketBatch,
     ) -> Result<Decoded, DecodeError> {
         if let Some(error) = &self.failed {
             return Err(DecodeError::clone(error));
-        }
-        if self.chunk.is_empty() && self.partial.is_empty() {
-            return Ok(Decoded::Starved);
         }
         let before = into.len();
         if self.opened && self.partial.is_empty() {

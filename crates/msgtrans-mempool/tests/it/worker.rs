@@ -1,6 +1,6 @@
 //! Worker buffers: alignment, reuse, parking, and nothing stale.
 
-use bytes::{BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use msgtrans_mempool::worker::{
     self, OUT_BUFFER_KEPT_MAX, READ_BUFFER_LEN, ReadBuffer, put_out_buffer, take_out_buffer,
     take_read_buffer,
@@ -17,7 +17,10 @@ fn on_a_fresh_thread(test: impl FnOnce() + Send + 'static) {
     thread::spawn(test).join().expect("test thread");
 }
 
-fn check_fresh(buffer: &mut ReadBuffer) -> usize {
+/// More than small reads may use up of a buffer: what is left of it is not enough for another read.
+const LARGE: usize = 20_000;
+
+fn check_fit(buffer: &mut ReadBuffer) -> usize {
     let bytes = buffer.bytes_mut();
     assert!(bytes.is_empty());
     assert!(
@@ -25,19 +28,25 @@ fn check_fresh(buffer: &mut ReadBuffer) -> usize {
         "capacity is {}",
         bytes.capacity()
     );
-    assert_eq!(bytes.as_ptr().addr() % 4096, 0, "not on a page boundary");
+    assert_eq!(bytes.as_ptr().addr() % 64, 0, "not on a cache line");
     bytes.as_ptr().addr()
 }
 
+fn check_whole(buffer: &mut ReadBuffer) -> usize {
+    let address = check_fit(buffer);
+    assert_eq!(address % 4096, 0, "not on a page boundary");
+    address
+}
+
 #[test]
-fn a_buffer_is_aligned_and_whole_however_it_was_used() {
+fn a_buffer_is_aligned_and_whole_after_large_reads() {
     on_a_fresh_thread(|| {
         let mut first = take_read_buffer();
-        let address = check_fresh(&mut first);
+        let address = check_whole(&mut first);
         drop(first);
-        for used in [0, 1, 15, 16, 4_095, 4_096, 70_000, READ_BUFFER_LEN] {
+        for used in [0, LARGE, LARGE + 1, 70_000, READ_BUFFER_LEN] {
             let mut buffer = take_read_buffer();
-            assert_eq!(check_fresh(&mut buffer), address, "after {used} bytes");
+            assert_eq!(check_whole(&mut buffer), address, "before {used} bytes");
             buffer.bytes_mut().put_bytes(7, used);
             let slice = buffer.bytes_mut().split_to(used).freeze();
             assert_eq!(slice.len(), used);
@@ -52,14 +61,48 @@ fn a_buffer_is_aligned_and_whole_however_it_was_used() {
 }
 
 #[test]
+fn small_reads_go_behind_each_other_until_little_is_left() {
+    on_a_fresh_thread(|| {
+        let mut buffer = take_read_buffer();
+        let mut last = check_whole(&mut buffer);
+        let first = last;
+        drop(buffer);
+        let mut kept = Vec::new();
+        for round in 0..1_000_u32 {
+            let mut buffer = take_read_buffer();
+            let address = check_fit(&mut buffer);
+            if kept.is_empty() {
+                assert_eq!(address, first, "made whole once its slices were gone");
+            } else {
+                let on = address - last;
+                assert!((16..128).contains(&on), "{on} bytes on");
+            }
+            last = address;
+            buffer.bytes_mut().put_u32(round);
+            buffer.bytes_mut().put_bytes(1, 60);
+            kept.push((round, buffer.bytes_mut().split().freeze()));
+            if last - first > 10_000 {
+                // All of a sudden nobody needs any of them, and the buffer is used up.
+                for (round, mut slice) in kept.drain(..) {
+                    assert_eq!(slice.get_u32(), round, "overwritten");
+                }
+                buffer.bytes_mut().put_bytes(2, LARGE);
+                drop(buffer.bytes_mut().split());
+            }
+        }
+    });
+}
+
+#[test]
 fn a_slice_outlives_its_buffer_and_is_never_overwritten() {
     on_a_fresh_thread(|| {
         let mut kept: Vec<(u8, Bytes)> = Vec::new();
         for round in 0..20u8 {
             let mut buffer = take_read_buffer();
-            check_fresh(&mut buffer);
-            buffer.bytes_mut().put_bytes(round, 10_000);
-            kept.push((round, buffer.bytes_mut().split_to(9_000).freeze()));
+            check_fit(&mut buffer);
+            let len = if round % 2 == 0 { 10_000 } else { LARGE };
+            buffer.bytes_mut().put_bytes(round, len);
+            kept.push((round, buffer.bytes_mut().split_to(len - 1_000).freeze()));
             if round % 3 == 0 {
                 kept.swap_remove(usize::from(round / 2));
             }
@@ -77,20 +120,20 @@ fn a_slice_outlives_its_buffer_and_is_never_overwritten() {
 fn a_parked_buffer_is_reclaimed_once_its_slices_are_gone() {
     on_a_fresh_thread(|| {
         let mut buffer = take_read_buffer();
-        let address = check_fresh(&mut buffer);
-        buffer.bytes_mut().put_slice(b"frame");
-        let slice = buffer.bytes_mut().split_to(5).freeze();
+        let address = check_fit(&mut buffer);
+        buffer.bytes_mut().put_bytes(1, LARGE);
+        let slice = buffer.bytes_mut().split().freeze();
         drop(buffer);
         let mut other = take_read_buffer();
         assert_ne!(
-            check_fresh(&mut other),
+            check_fit(&mut other),
             address,
             "the slice still lives in it"
         );
         // The last slice drops on another thread.
         thread::spawn(move || drop(slice)).join().expect("dropper");
         let mut again = take_read_buffer();
-        assert_eq!(check_fresh(&mut again), address);
+        assert_eq!(check_fit(&mut again), address);
     });
 }
 
@@ -102,14 +145,14 @@ fn steady_state_allocates_nothing() {
         let mut seen = std::collections::HashSet::new();
         for _ in 0..1_000 {
             let mut buffer = take_read_buffer();
-            seen.insert(check_fresh(&mut buffer));
-            buffer.bytes_mut().put_bytes(1, 1_000);
-            let slice = buffer.bytes_mut().split_to(1_000).freeze();
+            seen.insert(check_fit(&mut buffer));
+            buffer.bytes_mut().put_bytes(1, LARGE);
+            let slice = buffer.bytes_mut().split_to(LARGE).freeze();
             to_consumer.send(slice).expect("consumer");
         }
         drop(to_consumer);
         let received: usize = consumer.join().expect("consumer");
-        assert_eq!(received, 1_000_000);
+        assert_eq!(received, 1_000 * LARGE);
         // A slice or two is under way at any time: a few buffers go round.
         assert!(seen.len() <= 9, "{} buffers were used", seen.len());
     });
@@ -123,7 +166,8 @@ fn kept_slices_pin_a_bounded_number_of_parked_buffers() {
             .map(|_| {
                 let mut buffer = take_read_buffer();
                 buffer.bytes_mut().put_slice(b"kept");
-                buffer.bytes_mut().split_to(4).freeze()
+                buffer.bytes_mut().put_bytes(0, LARGE);
+                buffer.bytes_mut().split().freeze().slice(..4)
             })
             .collect();
         // Of 20 buffers at most 4 stay parked; other tests may let go of some as well.
@@ -142,7 +186,7 @@ fn trimming_empties_this_thread_at_once() {
         worker::trim();
         assert_eq!(take_out_buffer().capacity(), 0);
         let mut buffer = take_read_buffer();
-        check_fresh(&mut buffer);
+        check_fit(&mut buffer);
         let after = worker::stats();
         assert!(after.read_misses > before.read_misses);
         assert!(after.out_misses > before.out_misses);
@@ -155,10 +199,10 @@ fn trimming_empties_this_thread_at_once() {
 fn a_buffer_given_back_on_another_thread_serves_that_thread() {
     on_a_fresh_thread(|| {
         let mut buffer = take_read_buffer();
-        let address = check_fresh(&mut buffer);
+        let address = check_fit(&mut buffer);
         thread::spawn(move || {
             drop(buffer);
-            assert_eq!(check_fresh(&mut take_read_buffer()), address);
+            assert_eq!(check_fit(&mut take_read_buffer()), address);
         })
         .join()
         .expect("other thread");
@@ -171,7 +215,7 @@ fn a_buffer_swapped_away_by_its_user_is_replaced_by_a_good_one() {
         let mut buffer = take_read_buffer();
         let taken = std::mem::take(buffer.bytes_mut());
         drop(buffer);
-        check_fresh(&mut take_read_buffer());
+        check_fit(&mut take_read_buffer());
         assert!(taken.capacity() >= READ_BUFFER_LEN);
     });
 }

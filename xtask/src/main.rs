@@ -10,9 +10,11 @@ mod bench;
 mod ci;
 mod crate_counts;
 mod floors;
+mod fuzz;
 mod interop;
 mod layers;
 mod lists;
+mod results;
 mod rust_code;
 mod tidy;
 mod workspace;
@@ -31,6 +33,7 @@ tasks:
   tidy           conventions of the source tree, with a hint for each finding
   audit          cargo-deny with the advisory database; installs it when missing
   bench [ARGS]   builds the command in release and runs benches/ with ARGS
+  fuzz [ARGS]    libFuzzer on every target for `--minutes N`; `--prove` finds planted bugs
   interop [ARGS] the published crate and this one as each other's client and server
   help           this text";
 
@@ -40,7 +43,7 @@ fn main() -> ExitCode {
         return usage_error("no task given");
     };
     let workspace = Workspace::locate();
-    let takes_arguments = matches!(task.as_str(), "ci" | "bench" | "interop");
+    let takes_arguments = matches!(task.as_str(), "ci" | "bench" | "fuzz" | "interop");
     if !takes_arguments && !rest.is_empty() {
         return usage_error(&format!("`{task}` takes no arguments"));
     }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(&workspace),
         "audit" => audit::run(&workspace),
         "bench" => bench::run(&workspace, rest),
+        "fuzz" => fuzz::run(&workspace, rest),
         "interop" => interop::run(&workspace, rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

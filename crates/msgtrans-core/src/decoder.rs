@@ -322,7 +322,8 @@ impl Decoder {
             self.partial_len = self.check(bytes)?.frame_len();
         }
         self.take_into_partial(self.partial_len);
-        if self.partial.len() < self.partial_len {
+        let off_by_one = usize::from(cfg!(msgtrans_planted = "2"));
+        if self.partial.len() < self.partial_len.saturating_add(off_by_one) {
             return Ok(false);
         }
         if self.partial.len() > self.partial_len {

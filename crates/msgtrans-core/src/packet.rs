@@ -94,6 +94,9 @@ impl PacketType {
             13 => Self::Ack,
             14 => Self::GoAway,
             15 => Self::Gap,
+            #[cfg(msgtrans_planted = "4")]
+            _ => None.unwrap(),
+            #[cfg(not(msgtrans_planted = "4"))]
             _ => {
                 return Err(DecodeError::UnknownPacketType {
                     packet_type: byte,

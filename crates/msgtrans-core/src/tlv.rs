@@ -106,6 +106,8 @@ pub(crate) fn parse(
             });
         };
         let len = usize::from(u16::from_be_bytes(*len));
+        #[cfg(msgtrans_planted = "3")]
+        let _ = rest.split_at(len);
         let Some((value, rest)) = rest.split_at_checked(len) else {
             return Err(DecodeError::TlvOverrun {
                 tag,

@@ -38,6 +38,12 @@ pub use client::DangerousQuicClientConfig;
 pub use client::QuicClientConfig;
 pub use server::QuicServerConfig;
 
+/// Parts that fuzzers reach without a connection around them. Not part of the interface.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::prefix::{Unprefix, encode_prefixed};
+}
+
 use msgtrans_core::{ConfigError, WireVersion, WireVersions};
 use msgtrans_transport::Endpoint;
 

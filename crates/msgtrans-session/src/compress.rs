@@ -74,7 +74,7 @@ pub(crate) fn feature_of(algorithm: Compression) -> Option<Features> {
 
 /// Decompresses `payload`, refusing to make more than `max` bytes of it. What a frame claims about its size is never
 /// trusted: memory grows with what comes out.
-pub(crate) fn decompress(
+pub fn decompress(
     algorithm: Compression,
     payload: &Bytes,
     max: usize,
@@ -95,10 +95,7 @@ pub(crate) fn decompress(
 }
 
 /// Compresses `payload`; `None` where it would not shrink.
-pub(crate) fn compress(
-    algorithm: Compression,
-    payload: &Bytes,
-) -> Result<Option<Bytes>, EncodeError> {
+pub fn compress(algorithm: Compression, payload: &Bytes) -> Result<Option<Bytes>, EncodeError> {
     match algorithm {
         Compression::None => Ok(None),
         #[cfg(feature = "compression")]
@@ -165,7 +162,7 @@ mod codecs {
             .take(max as u64 + 1)
             .read_to_end(&mut out)
             .map_err(broken)?;
-        if out.len() > max {
+        if out.len() > max.saturating_add(usize::from(cfg!(msgtrans_planted = "11"))) {
             return Err(DecodeError::DecompressedTooLarge { max });
         }
         Ok(out.into())

@@ -38,3 +38,10 @@ pub use runtime::{Handlers, SessionHooks, SessionRuntime};
 pub use service::{BoxFuture, LaneFuture, Service, service};
 pub use session::Session;
 pub use stats::{LatencyStats, RuntimeStats, SessionStats, TransportStats};
+
+/// Parts that fuzzers reach without a session around them. Not part of the interface.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::compress::{compress, decompress};
+    pub use crate::request::RequestTable;
+}

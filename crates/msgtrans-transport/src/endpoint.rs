@@ -272,7 +272,7 @@ impl TryFrom<&str> for Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://", self.scheme)?;
-        if self.host.contains(':') {
+        if self.host.contains(':') && !cfg!(msgtrans_planted = "10") {
             write!(f, "[{}]", self.host)?;
         } else {
             f.write_str(&self.host)?;

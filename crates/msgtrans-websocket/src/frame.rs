@@ -193,7 +193,7 @@ pub fn parse_frame_header(bytes: &[u8], role: Role) -> Result<Option<FrameHeader
                 return Ok(None);
             };
             let len = u64::from_be_bytes(*len);
-            if len >> 63 != 0 {
+            if len >> 63 != 0 && !cfg!(msgtrans_planted = "5") {
                 return Err(FrameError::LengthTopBit { len });
             }
             if len <= u64::from(u16::MAX) {

@@ -583,7 +583,12 @@ impl MessageReader {
             &mut self.body[start..]
         };
         if let Some(key) = frame.mask {
-            apply_mask(fresh, key, frame.taken);
+            let phase = if cfg!(msgtrans_planted = "6") {
+                0
+            } else {
+                frame.taken
+            };
+            apply_mask(fresh, key, phase);
         }
         frame.taken += fresh.len();
         frame.remaining -= fresh.len();

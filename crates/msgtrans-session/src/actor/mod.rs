@@ -296,7 +296,7 @@ impl SessionActor {
         if !working
             && quiet
             && !self.shared().mailbox.is_signalled()
-            && self.shared().requests().len() == 0
+            && self.shared().requests().pending() == 0
         {
             self.begin_close(CloseReason::local(code, reason), true);
         }

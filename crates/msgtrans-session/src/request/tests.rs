@@ -51,7 +51,7 @@ fn a_result_reaches_its_waiter_once_and_nobody_else() {
         panic!("answered")
     };
     assert_eq!(response.payload, "first");
-    assert_eq!(table.len(), 0);
+    assert_eq!(table.pending(), 0);
     assert!(table.complete(id, Ok(Packet::response("late"))).is_err());
 }
 

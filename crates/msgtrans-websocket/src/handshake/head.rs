@@ -46,7 +46,7 @@ impl HeadScan {
                 _ => self.line_is_empty = false,
             }
         }
-        self.scanned = end;
+        self.scanned = end.saturating_sub(usize::from(cfg!(msgtrans_planted = "7")));
         if end == HEAD_LEN_MAX {
             Err(HeadLimit::Length)
         } else {

@@ -19,6 +19,9 @@ pub struct Capabilities {
     pub half_close: bool,
     /// Dialling where nobody listens fails at once.
     pub refuses: bool,
+    /// The address of a listener is free as soon as the listener is gone, while its connections live on. Off where they
+    /// share its socket.
+    pub rebinds: bool,
     /// The largest payload that crosses, in bytes.
     pub max_payload: usize,
     /// The largest extended header that crosses, in bytes.
@@ -35,6 +38,7 @@ impl Capabilities {
             v1_close_waits: false,
             half_close: true,
             refuses: true,
+            rebinds: true,
             max_payload: Limits::MAX_PAYLOAD as usize,
             max_ext_header: Limits::MAX_EXT_HEADER as usize,
         }
@@ -81,6 +85,13 @@ impl Capabilities {
     #[must_use]
     pub const fn refuses(mut self, refuses: bool) -> Self {
         self.refuses = refuses;
+        self
+    }
+
+    /// Sets [`rebinds`](Self::rebinds).
+    #[must_use]
+    pub const fn rebinds(mut self, rebinds: bool) -> Self {
+        self.rebinds = rebinds;
         self
     }
 

@@ -22,6 +22,7 @@ pub mod chaos;
 pub mod conformance;
 mod failure;
 mod peer;
+pub mod sessions;
 
 pub use bell::Bell;
 pub use capabilities::Capabilities;

@@ -1,6 +1,7 @@
-//! The conformance suite of the seam: named cases that hold for every protocol.
+//! The conformance suites: named cases that hold for every protocol, at the seam and at the facade.
 
 mod cases;
+mod facade;
 mod pair;
 mod report;
 
@@ -16,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use crate::capabilities::Capabilities;
 use crate::failure::Failure;
 
+pub use facade::{FacadeSuite, facade};
 pub use report::{CaseReport, Outcome, Report};
 
 /// Far more than any case needs, also on a loaded machine without optimisation: what takes this long hangs.
@@ -25,13 +27,23 @@ type CaseFuture = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 type MakeServer = dyn Fn() -> Box<dyn ServerProtocol> + Send + Sync;
 type MakeConnector = dyn Fn(&Endpoint) -> Box<dyn Connector> + Send + Sync;
 
-/// One named demand on a protocol.
-struct Case {
+/// One named demand on a protocol, which the case gets as `P`.
+struct Case<P = Protocol> {
     name: &'static str,
     /// Why it does not apply to a protocol with these capabilities.
     skip: fn(&Capabilities) -> Option<&'static str>,
-    run: fn(Protocol) -> CaseFuture,
+    /// Whether it is idle for most of its time, and may run beside others.
+    waits: bool,
+    run: fn(P) -> CaseFuture,
 }
+
+impl<P> Clone for Case<P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P> Copy for Case<P> {}
 
 /// The protocol under test, as each case gets it.
 #[derive(Clone)]
@@ -88,6 +100,7 @@ impl SeamSuite {
     /// # Panics
     /// Outside a tokio runtime with I/O and time enabled.
     pub async fn run(self) -> Report {
+        let scheme = (self.protocol.server)().endpoint().scheme().to_owned();
         let mut cases = Vec::new();
         for case in cases::all() {
             if self
@@ -108,11 +121,11 @@ impl SeamSuite {
                 took: start.elapsed(),
             });
         }
-        Report { cases }
+        Report::new("seam", scheme, cases)
     }
 }
 
-async fn run(case: &Case, protocol: Protocol) -> Outcome {
+async fn run<P>(case: &Case<P>, protocol: P) -> Outcome {
     // A task of its own, so that a panic in a protocol is a failed case and not the end of the suite.
     let mut task = tokio::spawn((case.run)(protocol));
     match timeout(DEADLINE, &mut task).await {

@@ -27,16 +27,51 @@ pub struct CaseReport {
     pub took: Duration,
 }
 
-/// What a suite found. Printing it gives a table, one case a line.
+/// What a suite found. Printing it gives a line about all, and then a table, one case a line.
 #[derive(Clone, Debug)]
 pub struct Report {
-    pub(super) cases: Vec<CaseReport>,
+    suite: &'static str,
+    protocol: String,
+    cases: Vec<CaseReport>,
 }
 
 impl Report {
+    pub(super) fn new(suite: &'static str, protocol: String, cases: Vec<CaseReport>) -> Self {
+        Self {
+            suite,
+            protocol,
+            cases,
+        }
+    }
+
+    /// The suite: `"seam"` or `"facade"`.
+    pub fn suite(&self) -> &'static str {
+        self.suite
+    }
+
+    /// The URL scheme of the protocol.
+    pub fn protocol(&self) -> &str {
+        &self.protocol
+    }
+
     /// Every case, in the order in which they ran.
     pub fn cases(&self) -> &[CaseReport] {
         &self.cases
+    }
+
+    /// Prints the table, which `cargo test` shows when the test fails or with `--show-output`.
+    ///
+    /// # Panics
+    /// A case failed, or none ran.
+    #[expect(clippy::print_stdout, reason = "a test's output is its report")]
+    pub fn expect_passed(&self) {
+        println!("{self}");
+        assert!(
+            self.passed(),
+            "{} does not conform to the {}",
+            self.protocol,
+            self.suite
+        );
     }
 
     /// Whether no case failed and at least one ran.
@@ -49,6 +84,19 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |kind: fn(&Outcome) -> bool| {
+            let cases = self.cases.iter();
+            cases.filter(|case| kind(&case.outcome)).count()
+        };
+        writeln!(
+            f,
+            "{} over {}: {} ok, {} failed, {} skipped",
+            self.suite,
+            self.protocol,
+            count(|outcome| matches!(outcome, Outcome::Passed)),
+            count(|outcome| matches!(outcome, Outcome::Failed(_))),
+            count(|outcome| matches!(outcome, Outcome::Skipped(_))),
+        )?;
         let width = self.cases.iter().map(|case| case.name.len()).max();
         let width = width.unwrap_or(0);
         for case in &self.cases {

@@ -9,7 +9,7 @@ use msgtrans::{
     TransportServerBuilder, WebSocketServerConfig,
 };
 
-use crate::support::{Protocol, over_every_protocol, run};
+use crate::support::{ALL, Protocol, run};
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
@@ -142,7 +142,12 @@ async fn say_hello(client: TransportClient) -> Outcome {
     Ok(())
 }
 
-over_every_protocol!(the_rest_of_the_names_work);
+#[test]
+fn the_rest_of_the_names_work_over_each_protocol() {
+    for protocol in ALL {
+        run(the_rest_of_the_names_work(protocol));
+    }
+}
 
 /// What the examples show beside the echo, and the spellings of the usage guide.
 async fn the_rest_of_the_names_work(protocol: Protocol) {

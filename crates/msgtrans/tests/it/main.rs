@@ -1,8 +1,10 @@
-//! The facade's promises, kept over real connections of every protocol.
+//! The facade's promises: the conformance suite over every protocol, and what only raw peers, the clock or one protocol
+//! can show.
 
 mod abuse;
 mod churn;
 mod closing;
+mod conformance;
 mod events;
 mod examples;
 mod interop_replay;
@@ -11,7 +13,6 @@ mod limits;
 mod middleware;
 mod pipelined;
 mod raw;
-mod reentrancy;
 mod requests;
 mod stalled;
 mod support;

@@ -1,31 +1,41 @@
 //! What these tests share: servers and clients of every protocol, deadlines, recorders.
 
 use std::future::Future;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use msgtrans::tls::Identity;
 use msgtrans::{
-    CloseReason, Endpoint, EventStream, Packet, QuicClientConfig, QuicServerConfig, Session,
-    TransportClient, TransportClientBuilder, TransportEvent, TransportServer,
-    TransportServerBuilder,
+    Endpoint, QuicClientConfig, QuicServerConfig, TransportClient, TransportClientBuilder,
+    TransportServer, TransportServerBuilder,
 };
-use tokio::runtime::Runtime;
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::timeout;
+
+use crate::conformance::identity;
+
+pub(crate) use msgtrans_testkit::sessions::{
+    Log, OnDrop, next_close, next_message, only_session, until,
+};
 
 /// Far more than any test needs on a loaded machine without optimisation: what takes this long hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs a test on a runtime of its own.
 pub(crate) fn run(test: impl Future<Output = ()>) {
+    run_for_long(async {
+        timeout(DEADLINE, test)
+            .await
+            .expect("hangs: not done in time");
+    });
+}
+
+/// Runs what has deadlines of its own.
+pub(crate) fn run_for_long<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .expect("a runtime");
-    within_deadline(&runtime, test);
+    runtime.block_on(test)
 }
 
 /// Runs a test on one thread whose clock jumps to the next timer whenever nothing else is to be done. In process only:
@@ -39,43 +49,13 @@ pub(crate) fn run_paused(test: impl Future<Output = ()>) {
     runtime.block_on(test);
 }
 
-fn within_deadline(runtime: &Runtime, test: impl Future<Output = ()>) {
-    runtime.block_on(async {
-        timeout(DEADLINE, test)
-            .await
-            .expect("hangs: not done in time");
-    });
-}
-
-/// Makes one test a protocol of each case.
-macro_rules! over_every_protocol {
-    ($($case:ident),* $(,)?) => {$(
-        mod $case {
-            use crate::support::{Protocol, run};
-
-            #[test]
-            fn tcp() {
-                run(super::$case(Protocol::Tcp));
-            }
-
-            #[test]
-            fn ws() {
-                run(super::$case(Protocol::Ws));
-            }
-
-            #[test]
-            fn quic() {
-                run(super::$case(Protocol::Quic));
-            }
-
-            #[test]
-            fn inproc() {
-                run(super::$case(Protocol::Inproc));
-            }
-        }
-    )*};
-}
-pub(crate) use over_every_protocol;
+/// Protocols that every build of these tests has.
+pub(crate) const ALL: [Protocol; 4] = [
+    Protocol::Tcp,
+    Protocol::Ws,
+    Protocol::Quic,
+    Protocol::Inproc,
+];
 
 /// What a test runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,14 +64,6 @@ pub(crate) enum Protocol {
     Ws,
     Quic,
     Inproc,
-}
-
-/// One certificate for all tests: it takes time to make.
-fn identity() -> Identity {
-    static IDENTITY: OnceLock<Identity> = OnceLock::new();
-    IDENTITY
-        .get_or_init(|| Identity::development().expect("a certificate"))
-        .clone()
 }
 
 /// A name that nobody listens under.
@@ -151,75 +123,4 @@ pub(crate) async fn start(builder: TransportServerBuilder) -> TransportServer {
     let server = builder.build().await.expect("bound");
     server.start().expect("the first start");
     server
-}
-
-/// The server's side of the only session.
-pub(crate) async fn only_session(server: &TransportServer) -> Session {
-    loop {
-        if let Some(id) = server.active_sessions().await.first()
-            && let Some(session) = server.session(*id)
-        {
-            return session;
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
-/// Yields until `done`; bounded by the test's own deadline.
-pub(crate) async fn until(mut done: impl FnMut() -> bool) {
-    while !done() {
-        tokio::task::yield_now().await;
-    }
-}
-
-/// What handlers leave for a test.
-pub(crate) struct Log<T>(UnboundedSender<T>);
-
-impl<T> Clone for Log<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<T> Log<T> {
-    pub(crate) fn new() -> (Self, UnboundedReceiver<T>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), receiver)
-    }
-
-    pub(crate) fn put(&self, what: T) {
-        // A test that has ended hears no more.
-        let _ = self.0.send(what);
-    }
-}
-
-/// Says when it is dropped.
-pub(crate) struct OnDrop(pub(crate) Log<&'static str>);
-
-impl Drop for OnDrop {
-    fn drop(&mut self) {
-        self.0.put("dropped");
-    }
-}
-
-/// The next message; what else happens is passed over.
-pub(crate) async fn next_message(events: &mut EventStream) -> Packet {
-    loop {
-        match events.next().await.expect("an event") {
-            TransportEvent::MessageReceived { packet, .. } => return packet,
-            TransportEvent::ConnectionClosed { reason, .. } => panic!("closed: {reason}"),
-            _ => {}
-        }
-    }
-}
-
-/// How the next session that ends has ended; what else happens is passed over.
-pub(crate) async fn next_close(events: &mut EventStream) -> CloseReason {
-    loop {
-        if let TransportEvent::ConnectionClosed { reason, .. } =
-            events.next().await.expect("an event")
-        {
-            return reason;
-        }
-    }
 }

@@ -28,14 +28,6 @@ pub(super) fn all() -> Vec<Case> {
     .concat()
 }
 
-impl Clone for Case {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl Copy for Case {}
-
 /// A [`Case`] named like its function.
 macro_rules! case {
     ($name:ident) => {
@@ -45,6 +37,7 @@ macro_rules! case {
         $crate::conformance::Case {
             name: stringify!($name),
             skip: $skip,
+            waits: false,
             run: |protocol| Box::pin($name(protocol)),
         }
     };

@@ -3,29 +3,29 @@
 use std::sync::{Arc, OnceLock};
 
 use msgtrans::{
-    CloseReason, Code, Handler, HandlerError, Initiator, Packet, Session, SessionId,
-    TransportClient, TransportServer,
+    CloseReason, Code, Handler, HandlerError, Initiator, Packet, RequestError, Session, SessionId,
 };
 
-use crate::support::{
-    Log, Protocol, connect, next_close, next_message, only_session, over_every_protocol, start,
+use super::{
+    Case, Log, OnDrop, Protocol, TransportClient, TransportServer, case, connect, next_close,
+    next_message, only_session, start, until,
 };
 
-over_every_protocol!(
-    a_handler_sends_more_to_its_own_session_than_its_queue_holds,
-    a_handler_confirms_a_send_to_its_own_session,
-    a_handler_requests_from_the_peer_that_requests_from_it,
-    a_message_handler_waits_for_a_response_of_the_same_peer,
-    two_sessions_relay_to_each_other,
-    both_sides_flood_each_other_with_large_frames,
-    a_handler_closes_its_own_session,
-    a_handler_closes_its_own_session_by_name_and_waits_for_the_end,
-    a_request_handler_closes_its_own_session,
-    a_handler_broadcasts_to_itself,
-    a_message_handler_shuts_the_server_down,
-    a_request_handler_shuts_the_server_down_and_still_answers,
-    a_client_handler_disconnects_its_client,
-);
+pub(super) const CASES: &[Case] = &[
+    case!(a_handler_sends_more_to_its_own_session_than_its_queue_holds),
+    case!(a_handler_confirms_a_send_to_its_own_session),
+    case!(a_handler_requests_from_the_peer_that_requests_from_it),
+    case!(a_message_handler_waits_for_a_response_of_the_same_peer),
+    case!(two_sessions_relay_to_each_other),
+    case!(both_sides_flood_each_other_with_large_frames),
+    case!(a_handler_closes_its_own_session),
+    case!(a_handler_closes_its_own_session_by_name_and_waits_for_the_end),
+    case!(a_request_handler_closes_its_own_session),
+    case!(a_handler_broadcasts_to_itself),
+    case!(a_message_handler_shuts_the_server_down),
+    case!(a_request_handler_shuts_the_server_down_and_still_answers),
+    case!(a_client_handler_disconnects_its_client),
+];
 
 struct Flood;
 
@@ -151,7 +151,7 @@ async fn two_sessions_relay_to_each_other(protocol: Protocol) {
         protocol.connected(&server).await,
         protocol.connected(&server).await,
     ];
-    crate::support::until(|| server.session_count() == 2).await;
+    until(|| server.session_count() == 2).await;
     let both = clients.map(|client| {
         let mut events = client.events();
         tokio::spawn(async move {
@@ -244,7 +244,7 @@ async fn a_request_handler_closes_its_own_session(protocol: Protocol) {
     let server = start(protocol.server().with_handler(ClosesItself(log))).await;
     let client = protocol.connected(&server).await;
     match client.request("go").await {
-        Err(msgtrans::RequestError::Closed(reason)) => {
+        Err(RequestError::Closed(reason)) => {
             assert_eq!(reason, CloseReason::peer(OWN, "no answer"));
         }
         other => panic!("{other:?}"),
@@ -275,7 +275,7 @@ impl WithServer {
     }
 
     async fn act(&self, session: &Session) -> Result<(), HandlerError> {
-        let _guard = crate::support::OnDrop(self.log.clone());
+        let _guard = OnDrop(self.log.clone());
         match self.what {
             What::CloseAndWait => {
                 self.server().close_session(session).await?;
@@ -305,7 +305,7 @@ impl Handler for WithServer {
 }
 
 async fn with_server(
-    protocol: Protocol,
+    protocol: &Protocol,
     what: What,
 ) -> (
     TransportServer,
@@ -324,7 +324,7 @@ async fn with_server(
 }
 
 async fn a_handler_closes_its_own_session_by_name_and_waits_for_the_end(protocol: Protocol) {
-    let (server, mut seen) = with_server(protocol, What::CloseAndWait).await;
+    let (server, mut seen) = with_server(&protocol, What::CloseAndWait).await;
     let client = protocol.connected(&server).await;
     let mut events = client.events();
     client.send("go").await.expect("sent");
@@ -334,7 +334,7 @@ async fn a_handler_closes_its_own_session_by_name_and_waits_for_the_end(protocol
 }
 
 async fn a_handler_broadcasts_to_itself(protocol: Protocol) {
-    let (server, _seen) = with_server(protocol, What::Broadcast).await;
+    let (server, _seen) = with_server(&protocol, What::Broadcast).await;
     let client = protocol.connected(&server).await;
     let mut events = client.events();
     client.send("go").await.expect("sent");
@@ -342,7 +342,7 @@ async fn a_handler_broadcasts_to_itself(protocol: Protocol) {
 }
 
 async fn a_message_handler_shuts_the_server_down(protocol: Protocol) {
-    let (server, _seen) = with_server(protocol, What::ShutDown).await;
+    let (server, _seen) = with_server(&protocol, What::ShutDown).await;
     let client = protocol.connected(&server).await;
     let mut events = client.events();
     client.send("go").await.expect("sent");
@@ -353,7 +353,7 @@ async fn a_message_handler_shuts_the_server_down(protocol: Protocol) {
 }
 
 async fn a_request_handler_shuts_the_server_down_and_still_answers(protocol: Protocol) {
-    let (server, _seen) = with_server(protocol, What::ShutDown).await;
+    let (server, _seen) = with_server(&protocol, What::ShutDown).await;
     let client = protocol.connected(&server).await;
     let answer = client.request("last question").await.expect("answered");
     assert_eq!(answer.payload, "last question");

@@ -83,6 +83,7 @@ fn run(cli: &Cli) -> Result<bool, String> {
                 .as_ref()
                 .is_none_or(|part| case.name.contains(part.as_str()))
         })
+        .filter(|case| !(case.slow && cli.quick && cli.suite.is_empty()))
         .collect();
     if cases.is_empty() {
         return Err("no case has that name".into());
@@ -92,7 +93,7 @@ fn run(cli: &Cli) -> Result<bool, String> {
         found.map_err(|error| format!("{}: {error}", program.display()))
     });
     let programs = Programs {
-        folder: build()?,
+        folder: build(&cases)?,
         ours: ours.transpose()?,
     };
     let servers = servers::all(&programs, &cli.ours_wire, &cli.peers, &cli.server)?;
@@ -188,26 +189,24 @@ fn write_json(path: &Path, record: &serde_json::Value) -> std::io::Result<()> {
     std::fs::write(path, format!("{record:#}\n"))
 }
 
-/// Builds the load and the limit servers and says where they are: beside this very program.
-fn build() -> Result<PathBuf, String> {
+/// Builds the load, the limit servers and what these cases need besides, and says where they are: beside this very
+/// program.
+fn build(cases: &[Case]) -> Result<PathBuf, String> {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    let mut packages = vec!["load", "limit"];
+    for package in cases.iter().flat_map(|case| case.packages) {
+        if !packages.contains(package) {
+            packages.push(package);
+        }
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args([
-            "build",
-            "--release",
-            "--quiet",
-            "--manifest-path",
-            manifest,
-            "-p",
-            "load",
-            "-p",
-            "limit",
-        ])
+        .args(["build", "--release", "--quiet", "--manifest-path", manifest])
+        .args(packages.iter().flat_map(|package| ["-p", package]))
         .status()
         .map_err(|error| format!("cargo: {error}"))?;
     if !status.success() {
-        return Err("the load and the limit servers do not build".into());
+        return Err(format!("{} do not build", packages.join(" ")));
     }
     let me = std::env::current_exe().map_err(|error| error.to_string())?;
     me.parent()

@@ -138,28 +138,12 @@ impl Bench {
         let mut talk = Talk::start(command)?;
         let line = talk.line(Duration::from_secs_f64(self.seconds) + LOAD_SLACK)?;
         talk.end()?;
-        let mut sample = Sample::new();
-        let messages = number(&line, "messages").unwrap_or(1.0);
-        for (key, name) in [
-            ("cpu", "server_cpu_ns_per_message"),
-            ("cpu_share", "server_cpu_share"),
-            ("rate", "messages_per_s"),
-            ("load_cpu", "load_cpu_ns_per_message"),
-            ("load_cpu_share", "load_cpu_share"),
-            ("messages_per_read", "messages_per_read"),
-        ] {
-            sample.extend(number(&line, name).map(|value| (key.to_owned(), value)));
-        }
-        for key in ["p50", "p99", "p999"] {
-            let value = line
-                .get("latency_us")
-                .and_then(|latency| number(latency, key));
-            sample.extend(value.map(|value| (key.to_owned(), value)));
-        }
-        let switches = ["server_voluntary_switches", "server_involuntary_switches"];
-        let switches: f64 = switches.iter().filter_map(|name| number(&line, name)).sum();
-        sample.insert("switches_per_1000".into(), switches * 1e3 / messages);
-        Ok(sample)
+        Ok(figures(&line))
+    }
+
+    /// A program of this workspace.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.load.with_file_name(name)
     }
 
     fn idle(
@@ -222,6 +206,49 @@ impl Bench {
 }
 
 /// A number of a line that the load printed.
+/// A program that measures itself for as long as a turn takes and prints one line. It runs where this thread may run.
+pub(crate) fn program(bench: &Bench, mut command: Command) -> Result<Sample, String> {
+    command.arg(format!("--seconds={}", bench.seconds));
+    let mut talk = Talk::start(command)?;
+    let line = talk.line(Duration::from_secs_f64(bench.seconds) + LOAD_SLACK)?;
+    talk.end()?;
+    Ok(figures(&line))
+}
+
+/// What a load or a program has printed, under the names that metrics use.
+fn figures(line: &Value) -> Sample {
+    let mut sample = Sample::new();
+    let messages = number(line, "messages").unwrap_or(1.0);
+    for (key, name) in [
+        ("cpu", "server_cpu_ns_per_message"),
+        ("cpu", "cpu_ns_per_message"),
+        ("cpu_share", "server_cpu_share"),
+        ("rate", "messages_per_s"),
+        ("load_cpu", "load_cpu_ns_per_message"),
+        ("load_cpu_share", "load_cpu_share"),
+        ("messages_per_read", "messages_per_read"),
+        ("switches_per_1000", "switches_per_1000"),
+    ] {
+        sample.extend(number(line, name).map(|value| (key.to_owned(), value)));
+    }
+    for key in ["p50", "p99", "p999"] {
+        let value = line
+            .get("latency_us")
+            .and_then(|latency| number(latency, key));
+        sample.extend(value.map(|value| (key.to_owned(), value)));
+    }
+    let switches = ["server_voluntary_switches", "server_involuntary_switches"];
+    let switches: Vec<f64> = switches
+        .iter()
+        .filter_map(|name| number(line, name))
+        .collect();
+    if !switches.is_empty() {
+        let all: f64 = switches.iter().sum();
+        sample.insert("switches_per_1000".into(), all * 1e3 / messages);
+    }
+    sample
+}
+
 pub(crate) fn number(line: &Value, name: &str) -> Option<f64> {
     line.get(name)?.as_f64()
 }

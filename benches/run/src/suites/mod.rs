@@ -1,10 +1,15 @@
 //! What is measured: the table of suites, and what a case, a figure and a bound are. Each suite is a file of its own.
 
+mod broadcast;
+mod crowd;
 mod echo;
 mod growth;
 mod idle;
+mod memory;
 mod one_way;
+mod request;
 mod rtt;
+mod tasks;
 
 use crate::measure::{Bench, Sample};
 use crate::servers::{Programs, Server};
@@ -15,7 +20,12 @@ const SUITES: &[Suite] = &[
     one_way::SUITE,
     rtt::SUITE,
     idle::SUITE,
+    memory::SUITE,
+    request::SUITE,
+    broadcast::SUITE,
+    tasks::SUITE,
     growth::SUITE,
+    crowd::SUITE,
 ];
 
 /// A file full of cases.
@@ -100,6 +110,10 @@ pub(crate) struct Case {
     pub(crate) reference: &'static str,
     /// Rounds are no more than this, for what takes long or swings little.
     pub(crate) rounds_max: usize,
+    /// Left out of a quick run that does not name its suite.
+    pub(crate) slow: bool,
+    /// Packages of this workspace that it needs besides the load and the limit.
+    pub(crate) packages: &'static [&'static str],
     pub(crate) metrics: Vec<Metric>,
 }
 
@@ -190,6 +204,8 @@ impl Case {
             pin: Pin::Split,
             reference: "limit",
             rounds_max: usize::MAX,
+            slow: false,
+            packages: &[],
             metrics,
         }
     }

@@ -112,10 +112,9 @@ fn dial(offered: &[Subprotocol]) -> (ClientUpgrade, String) {
     let response = String::from_utf8(granted.response).expect("an answer is ASCII");
     let accept = response
         .lines()
-        .find_map(|line| {
+        .find(|line| {
             line.to_ascii_lowercase()
                 .starts_with("sec-websocket-accept:")
-                .then_some(line)
         })
         .and_then(|line| line.split_once(": "))
         .expect("an answer has an accept header");

@@ -8,6 +8,8 @@
 //!   thread drops the last [`Bytes`](bytes::Bytes) slice of it. Lock-free, sharded by processor,
 //!   counted, prewarmed, trimmed and tuned by use.
 //!
+//! Beside them [`CountingAllocator`], with which tests state what a piece of code allocates.
+//!
 //! ```
 //! use msgtrans_mempool::{BufferPool, MemoryPoolConfig};
 //!
@@ -22,10 +24,11 @@
 //! assert_eq!(pool.stats().leased(), 0);
 //! # Ok::<(), msgtrans_mempool::MemoryPoolConfigError>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod buffer;
 mod config;
+mod counting;
 mod pool;
 mod primitive;
 mod stats;
@@ -40,6 +43,7 @@ mod loom_models;
 pub use crate::{
     buffer::PooledBuf,
     config::{MemoryPoolConfig, MemoryPoolConfigError},
+    counting::CountingAllocator,
     pool::BufferPool,
     stats::{PoolStats, TierChange, TierStats, TuneReport},
 };

@@ -1,0 +1,71 @@
+//! [`CountingAllocator`]: how many blocks a program takes from the heap.
+#![expect(unsafe_code, reason = "an allocator is an unsafe trait")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The system's allocator, and a count of what is taken from it. Meant for tests that state what a
+/// piece of code allocates.
+///
+/// ```
+/// use msgtrans_mempool::CountingAllocator;
+///
+/// #[global_allocator]
+/// static HEAP: CountingAllocator = CountingAllocator::new();
+///
+/// let before = HEAP.allocations();
+/// drop(vec![0_u8; 100]);
+/// assert!(HEAP.allocations() > before);
+/// ```
+///
+/// # Cost
+/// One atomic addition an allocation.
+#[derive(Debug, Default)]
+pub struct CountingAllocator {
+    allocations: AtomicU64,
+}
+
+impl CountingAllocator {
+    /// Nothing counted yet.
+    pub const fn new() -> Self {
+        Self {
+            allocations: AtomicU64::new(0),
+        }
+    }
+
+    /// Blocks taken so far by all threads; one that grew or shrank counts again.
+    pub fn allocations(&self) -> u64 {
+        self.allocations.load(Ordering::Relaxed)
+    }
+
+    fn count(&self) {
+        // Relaxed: a number, nothing is ordered by it.
+        self.allocations.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: every call goes to the system's allocator as it came; counting does not allocate.
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.count();
+        // SAFETY: the caller's promise about `layout` is handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        self.count();
+        // SAFETY: the caller's promise about `layout` is handed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        self.count();
+        // SAFETY: `block` came from the methods above, so from the system's allocator, with `layout`.
+        unsafe { System.realloc(block, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: `block` came from the methods above, so from the system's allocator, with `layout`.
+        unsafe { System.dealloc(block, layout) }
+    }
+}

@@ -142,7 +142,12 @@ impl ClientTlsSource {
         stream: TcpStream,
         endpoint: &Endpoint,
     ) -> Result<client::TlsStream<TcpStream>, ConnectError> {
-        let invalid = |error: TlsError| failed(endpoint.to_string(), error.to_string());
+        let invalid = |error: TlsError| {
+            failed(
+                endpoint.to_string(),
+                &io::Error::new(io::ErrorKind::InvalidData, error),
+            )
+        };
         let config = self.build().map_err(invalid)?;
         let name = self.tls.name_for(endpoint.host()).map_err(invalid)?;
         if self.tls.skips_verification() {
@@ -151,7 +156,7 @@ impl ClientTlsSource {
         TlsConnector::from(config)
             .connect(name, stream)
             .await
-            .map_err(|error| failed(endpoint.to_string(), error.to_string()))
+            .map_err(|error| failed(endpoint.to_string(), &error))
     }
 }
 
@@ -164,15 +169,17 @@ pub(crate) async fn accept(
     TlsAcceptor::from(config)
         .accept(stream)
         .await
-        .map_err(|error| failed(peer.to_string(), error.to_string()))
+        .map_err(|error| failed(peer.to_string(), &error))
 }
 
-/// A certificate that is not believed today will not be believed at the next attempt either.
-fn failed(endpoint: String, what: String) -> ConnectError {
+/// A certificate that is not believed today will not be believed at the next attempt either; a connection that was lost
+/// during its handshake may come through then.
+fn failed(endpoint: String, error: &io::Error) -> ConnectError {
     ConnectError::Handshake {
         endpoint,
         stage: "tls",
-        what,
-        retryable: false,
+        what: error.to_string(),
+        // What rustls has to say about the peer's bytes is invalid data; the rest is the network's.
+        retryable: error.kind() != io::ErrorKind::InvalidData,
     }
 }

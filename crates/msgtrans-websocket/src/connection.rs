@@ -440,11 +440,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             }
             let mut buffer = worker::take_read_buffer();
             let stream = Pin::new(&mut self.stream);
-            let count = ready!(poll_read_buf(
+            let count = match ready!(poll_read_buf(
                 stream,
                 cx,
                 &mut buffer.bytes_mut().limit(*left)
-            ))?;
+            )) {
+                // Without close_notify: nothing that is still read here counts, and the peer has gone.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                count => count?,
+            };
             *left -= count;
             self.ended = count == 0;
             self.chunk = buffer.bytes_mut().split();

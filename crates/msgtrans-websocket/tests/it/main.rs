@@ -1,5 +1,7 @@
 //! Real sockets: our listener and connector with each other, and each of them with tungstenite.
 
+mod conformance;
+
 use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -8,6 +8,7 @@
 mod audit;
 mod bench;
 mod ci;
+mod conformance;
 mod crate_counts;
 mod floors;
 mod fuzz;
@@ -31,6 +32,7 @@ tasks:
   layers         dependencies run strictly downwards; outside crates are declared
   lists          the pages of faults and threats name tests that exist
   tidy           conventions of the source tree, with a hint for each finding
+  conformance    both conformance suites over every protocol, as a table
   audit          cargo-deny with the advisory database; installs it when missing
   bench [ARGS]   builds the command in release and runs benches/ with ARGS
   fuzz [ARGS]    libFuzzer on every target for `--minutes N`; `--prove` finds planted bugs
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         "layers" => layers::run(&workspace),
         "lists" => lists::run(&workspace),
         "tidy" => tidy::run(&workspace),
+        "conformance" => conformance::run(&workspace),
         "audit" => audit::run(&workspace),
         "bench" => bench::run(&workspace, rest),
         "fuzz" => fuzz::run(&workspace, rest),

@@ -6,7 +6,7 @@
 //! | [`parcel`] | a pipe of messages | a `Connection` with a codec, compression and batches of its own |
 //!
 //! [`AppSchemes`] gives both their URLs beside the built-in ones. [`demo`] serves one handler on TCP and both. The tests
-//! run the conformance suite over each. `docs/ADDING_A_PROTOCOL.md` walks through all of it.
+//! run both conformance suites over each. `docs/ADDING_A_PROTOCOL.md` walks through all of it.
 #![forbid(unsafe_code)]
 
 pub mod demo;

@@ -35,7 +35,7 @@ async fn inproc_conforms_to_the_seam() {
     let report = conformance::seam(Capabilities::packets(), server, connector)
         .run()
         .await;
-    assert!(report.passed(), "\n{report}");
+    report.expect_passed();
 }
 
 #[tokio::test]
@@ -43,5 +43,5 @@ async fn inproc_conforms_on_one_thread() {
     let report = conformance::seam(Capabilities::packets(), server, connector)
         .run()
         .await;
-    assert!(report.passed(), "\n{report}");
+    report.expect_passed();
 }

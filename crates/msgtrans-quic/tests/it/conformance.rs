@@ -31,5 +31,5 @@ async fn quic_is_a_protocol_of_the_seam() {
     )
     .run()
     .await;
-    assert!(report.passed(), "{report}");
+    report.expect_passed();
 }

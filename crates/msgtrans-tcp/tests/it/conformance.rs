@@ -20,7 +20,7 @@ async fn tcp_conforms_to_the_seam() {
     )
     .run()
     .await;
-    assert!(report.passed(), "\n{report}");
+    report.expect_passed();
 }
 
 #[tokio::test]
@@ -39,5 +39,5 @@ async fn tcp_conforms_on_one_thread_with_small_buffers_and_ipv6() {
     )
     .run()
     .await;
-    assert!(report.passed(), "\n{report}");
+    report.expect_passed();
 }

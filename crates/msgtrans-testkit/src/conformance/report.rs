@@ -108,7 +108,10 @@ impl fmt::Display for Report {
             let ms = took.as_millis();
             match outcome {
                 Outcome::Passed => writeln!(f, "{name:width$}  ok    {ms:>6} ms")?,
-                Outcome::Failed(why) => writeln!(f, "{name:width$}  FAIL  {ms:>6} ms  {why}")?,
+                Outcome::Failed(why) => {
+                    let why = why.replace('\n', " ");
+                    writeln!(f, "{name:width$}  FAIL  {ms:>6} ms  {why}")?;
+                }
                 Outcome::Skipped(why) => writeln!(f, "{name:width$}  skip             {why}")?,
             }
         }

@@ -15,7 +15,7 @@ async fn conforms() {
     let report = conformance::seam(Capabilities::byte_stream(), server, connector)
         .run()
         .await;
-    assert!(report.passed(), "\n{report}");
+    report.expect_passed();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

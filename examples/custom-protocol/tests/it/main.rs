@@ -1,7 +1,7 @@
-//! Both protocols against the conformance suite, through the facade, and as the documentation shows them.
+//! Both protocols against the conformance suites, as the documentation shows them, and in use.
 
 mod conformance;
+mod demo;
 mod documentation;
-mod facade;
 mod names;
 mod parcels;

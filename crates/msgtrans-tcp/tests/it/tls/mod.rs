@@ -96,7 +96,7 @@ async fn conforms(server: impl Fn() -> TcpServerConfig + Send + Sync + 'static, 
     let report = conformance::seam(Capabilities::byte_stream(), server, connector)
         .run()
         .await;
-    assert!(report.passed(), "\n{report}");
+    report.expect_passed();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

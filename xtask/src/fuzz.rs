@@ -32,7 +32,7 @@ const USAGE: &str =
 const COVERAGE_FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
-    --cfg=fuzzing -Zsanitizer=address";
+    --cfg=fuzzing -Zsanitizer=address -Ccodegen-units=4";
 
 /// Runs the fuzzers, or what an option asks for instead.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {

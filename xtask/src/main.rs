@@ -6,6 +6,7 @@
 )]
 
 mod audit;
+mod autobahn;
 mod bench;
 mod ci;
 mod conformance;
@@ -35,6 +36,7 @@ tasks:
   conformance    both conformance suites over every protocol, as a table
   audit          cargo-deny with the advisory database; installs it when missing
   bench [ARGS]   builds the command in release and runs benches/ with ARGS
+  autobahn [ARGS] the Autobahn suite against our WebSocket layer, ws and wss, both roles
   fuzz [ARGS]    libFuzzer on every target for `--minutes N`; `--prove` finds planted bugs
   interop [ARGS] the published crate and this one as each other's client and server
   help           this text";
@@ -45,7 +47,10 @@ fn main() -> ExitCode {
         return usage_error("no task given");
     };
     let workspace = Workspace::locate();
-    let takes_arguments = matches!(task.as_str(), "ci" | "bench" | "fuzz" | "interop");
+    let takes_arguments = matches!(
+        task.as_str(),
+        "ci" | "autobahn" | "bench" | "fuzz" | "interop"
+    );
     if !takes_arguments && !rest.is_empty() {
         return usage_error(&format!("`{task}` takes no arguments"));
     }
@@ -56,6 +61,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(&workspace),
         "conformance" => conformance::run(&workspace),
         "audit" => audit::run(&workspace),
+        "autobahn" => autobahn::run(&workspace, rest),
         "bench" => bench::run(&workspace, rest),
         "fuzz" => fuzz::run(&workspace, rest),
         "interop" => interop::run(&workspace, rest),

@@ -138,7 +138,7 @@ impl<'a> Fuzzers<'a> {
     fn build(&self, targets: &[String], configuration: &[String]) -> Result<(), String> {
         let mut command = Command::new("rustup");
         command
-            .args(["run", "nightly", "cargo", "build", "--release", "--locked"])
+            .args(["run", "nightly", "cargo", "build", "--release"])
             .args(["--quiet", "--manifest-path", "fuzz/Cargo.toml"])
             .args(["--target", &self.host])
             .args(configuration)

@@ -16,6 +16,7 @@ mod fuzz;
 mod interop;
 mod layers;
 mod lists;
+mod peers;
 mod results;
 mod rust_code;
 mod tidy;
@@ -39,6 +40,7 @@ tasks:
   autobahn [ARGS] the Autobahn suite against our WebSocket layer, ws and wss, both roles
   fuzz [ARGS]    libFuzzer on every target for `--minutes N`; `--prove` finds planted bugs
   interop [ARGS] the published crate and this one as each other's client and server
+  peers          PyPI websockets and aioquic, npm ws as our clients and servers
   help           this text";
 
 fn main() -> ExitCode {
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(&workspace, rest),
         "layers" => layers::run(&workspace),
         "lists" => lists::run(&workspace),
+        "peers" => peers::run(&workspace),
         "tidy" => tidy::run(&workspace),
         "conformance" => conformance::run(&workspace),
         "audit" => audit::run(&workspace),

@@ -225,17 +225,19 @@ impl Bench {
         let port = free_port()?;
         let scheme = if tls { "wss" } else { "ws" };
         let url = format!("{scheme}://127.0.0.1:{port}");
-        let specification = json!({
+        let mut specification = json!({
             "url": url,
             "outdir": reports,
             "cases": cases,
             "exclude-agent-cases": {},
         });
-        let mut suite = self.suite("fuzzingserver", &specification)?;
         if tls {
-            suite.arg("-k").arg(self.folder.join("key.pem"));
-            suite.arg("-c").arg(self.folder.join("cert.pem"));
+            specification["key"] = json!(self.folder.join("key.pem"));
+            specification["cert"] = json!(self.folder.join("cert.pem"));
         }
+        let mut suite = self.suite("fuzzingserver", &specification)?;
+        // Its web pages would take a fixed port.
+        suite.args(["-u", "0"]);
         let mut suite = Running(suite.spawn().map_err(|error| error.to_string())?);
         let deadline = Instant::now() + LISTENS_WITHIN;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {

@@ -104,7 +104,10 @@ fn count(
     (HEAP.allocations() - before) as f64 / (rounds * window) as f64
 }
 
-#[expect(clippy::print_stdout, reason = "the figures are what the test is run for")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the figures are what the test is run for"
+)]
 fn check(scheme: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -7,6 +7,7 @@ use msgtrans::{
     BuiltIn, ConfigError, Connector, Endpoint, QuicServerConfig, Schemes, ServerProtocol,
 };
 use msgtrans_testkit::{Capabilities, conformance};
+use tokio::task::JoinSet;
 
 use crate::support::{inproc_url, run_for_long};
 
@@ -50,56 +51,107 @@ fn server_tls() -> msgtrans::tls::ServerTls {
     msgtrans::tls::ServerTls::new(identity())
 }
 
-fn conforms(capabilities: Capabilities, listen: impl Fn() -> String + Send + Sync + 'static) {
-    let suite = conformance::facade::<Pinned>(capabilities, listen);
-    run_for_long(suite.run()).expect_passed();
+/// A protocol, where it listens, and what it can do.
+type Suite = (Capabilities, fn() -> String);
+
+const TCP: Suite = (Capabilities::byte_stream(), || local("tcp"));
+const WS: Suite = (Capabilities::byte_stream(), || local("ws"));
+const QUIC: Suite = (
+    // A UDP port where nobody is says nothing, and connections share the socket of their listener.
+    Capabilities::byte_stream().refuses(false).rebinds(false),
+    || local("quic"),
+);
+const INPROC: Suite = (Capabilities::packets(), inproc_url);
+#[cfg(feature = "tls")]
+const TLS: Suite = (Capabilities::byte_stream(), || local("tls"));
+#[cfg(feature = "tls")]
+const WSS: Suite = (Capabilities::byte_stream(), || local("wss"));
+#[cfg(all(feature = "unix", unix))]
+const UNIX: Suite = (Capabilities::byte_stream(), unix_url);
+
+const ALL: &[Suite] = &[
+    TCP,
+    WS,
+    QUIC,
+    INPROC,
+    #[cfg(feature = "tls")]
+    TLS,
+    #[cfg(feature = "tls")]
+    WSS,
+    #[cfg(all(feature = "unix", unix))]
+    UNIX,
+];
+
+fn local(scheme: &str) -> String {
+    format!("{scheme}://127.0.0.1:0")
 }
 
-fn on_a_free_port(scheme: &'static str) -> impl Fn() -> String {
-    move || format!("{scheme}://127.0.0.1:0")
+#[cfg(all(feature = "unix", unix))]
+fn unix_url() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("msgtrans-facade-{}-{number}.sock", std::process::id());
+    format!("unix://{}", std::env::temp_dir().join(name).display())
+}
+
+/// The cases that wait for nothing but the protocol.
+fn conforms((capabilities, listen): Suite) {
+    let suite = conformance::facade::<Pinned>(capabilities, listen);
+    run_for_long(suite.except("heartbeats").run()).expect_passed();
 }
 
 #[test]
 fn tcp_conforms_to_the_facade() {
-    conforms(Capabilities::byte_stream(), on_a_free_port("tcp"));
+    conforms(TCP);
 }
 
 #[test]
 fn ws_conforms_to_the_facade() {
-    conforms(Capabilities::byte_stream(), on_a_free_port("ws"));
+    conforms(WS);
 }
 
 #[test]
 fn quic_conforms_to_the_facade() {
-    let capabilities = Capabilities::byte_stream().refuses(false).rebinds(false);
-    conforms(capabilities, on_a_free_port("quic"));
+    conforms(QUIC);
 }
 
 #[test]
 fn inproc_conforms_to_the_facade() {
-    conforms(Capabilities::packets(), inproc_url);
+    conforms(INPROC);
 }
 
 #[cfg(feature = "tls")]
 #[test]
 fn tls_conforms_to_the_facade() {
-    conforms(Capabilities::byte_stream(), on_a_free_port("tls"));
+    conforms(TLS);
 }
 
 #[cfg(feature = "tls")]
 #[test]
 fn wss_conforms_to_the_facade() {
-    conforms(Capabilities::byte_stream(), on_a_free_port("wss"));
+    conforms(WSS);
 }
 
 #[cfg(all(feature = "unix", unix))]
 #[test]
 fn unix_conforms_to_the_facade() {
-    conforms(Capabilities::byte_stream(), || {
-        use std::sync::atomic::{AtomicU64, Ordering};
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("msgtrans-facade-{}-{number}.sock", std::process::id());
-        format!("unix://{}", std::env::temp_dir().join(name).display())
+    conforms(UNIX);
+}
+
+/// All at once: they take time and nothing else.
+#[test]
+fn every_protocol_conforms_in_its_heartbeats() {
+    let reports = run_for_long(async {
+        let mut running = JoinSet::new();
+        for &(capabilities, listen) in ALL {
+            let suite = conformance::facade::<Pinned>(capabilities, listen);
+            running.spawn(suite.only("heartbeats").run());
+        }
+        running.join_all().await
     });
+    assert_eq!(reports.len(), ALL.len());
+    for report in reports {
+        report.expect_passed();
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use msgtrans::custom;
 use msgtrans_core::{
-    BindError, ConfigError, ConnectError, Hello, Limits, SessionId, Welcome, WireVersion,
+    BindError, ConfigError, ConnectError, Features, Hello, Limits, SessionId, Welcome, WireVersion,
     WireVersions,
 };
 use msgtrans_transport::{
@@ -14,7 +14,7 @@ use msgtrans_transport::{
 };
 
 use crate::capabilities::Capabilities;
-use crate::peer::Peer;
+use crate::peer::{Peer, accept};
 
 pub(super) type TransportServer = custom::TransportServer<NoUrls>;
 pub(super) type TransportServerBuilder = custom::TransportServerBuilder<NoUrls>;
@@ -95,6 +95,34 @@ impl Protocol {
         let welcome = Welcome::from_packet(&welcome).expect("a Welcome");
         (peer, welcome.session)
     }
+
+    /// A listener without a server behind it.
+    pub(super) async fn listener(&self) -> Box<dyn Listener> {
+        let context = ListenContext::new(WireVersions::V2, Limits::default());
+        let config = self.at(&self.url());
+        config.bind(&context).await.expect("bound")
+    }
+}
+
+/// The next client of `listener`, greeted as a server does; from here on it is told nothing.
+pub(super) async fn welcome(listener: &mut dyn Listener) -> Peer {
+    let connection = accept(listener).await.expect("a client");
+    let mut peer = Peer::new(connection, WireVersion::V2);
+    let hello = peer.expect().await.expect("a frame");
+    let hello = Hello::from_packet(&hello).expect("a Hello");
+    peer.set_wire(Limits::default());
+    let welcome = Welcome {
+        max_frame: Limits::default().max_frame(),
+        features: Features::NONE,
+        heartbeat: hello.heartbeat,
+        session: SessionId::new(1),
+        agent: None,
+        resume: None,
+        resumed: None,
+        replay_bytes: 0,
+    };
+    peer.send(welcome.to_packet()).await.expect("sent");
+    peer
 }
 
 /// Builds and connects.

@@ -19,6 +19,7 @@ pub(super) const CASES: &[Case] = &[
     case!(a_peer_above_its_rate_is_slowed_and_loses_nothing),
     case!(a_full_queue_hands_the_packet_back_at_once),
     case!(a_packet_above_what_the_peer_takes_is_handed_back),
+    case!(a_peer_that_sends_more_than_it_may_is_cut_alone),
 ];
 
 struct Answers;
@@ -231,4 +232,25 @@ async fn a_packet_above_what_the_peer_takes_is_handed_back(protocol: Protocol) {
         .await
         .expect("sent");
     assert_eq!(next_message(&mut events).await.payload.len(), 100_000);
+}
+
+async fn a_peer_that_sends_more_than_it_may_is_cut_alone(protocol: Protocol) {
+    let small = Limits::new(100_000, 1_000).expect("limits");
+    let server = start(protocol.server().limits(small).with_handler(Answers)).await;
+    let client = protocol.connected(&server).await;
+    let (mut peer, id) = protocol.opened(&server).await;
+    let session = server.session(id).expect("open");
+    // The server stops reading at the header.
+    let sending = peer.send(Packet::binary(vec![1; 1_000_000]));
+    let reason = tokio::select! {
+        biased;
+        reason = session.closed() => reason,
+        _ = async { drop(sending.await); std::future::pending::<()>().await } => unreachable!(),
+    };
+    assert_eq!(
+        (reason.initiator, reason.code),
+        (Initiator::Local, Code::TOO_LARGE)
+    );
+    let answer = client.request("still there?").await.expect("answered");
+    assert_eq!(answer.payload, "still there?");
 }

@@ -1,9 +1,9 @@
 //! Middleware and compression: what every packet passes on its way.
 
 use msgtrans::{
-    Bytes, CloseReason, Code, Compression, CompressionConfig, ConnectRequest, Handler,
-    HandlerError, Middleware, Packet, Refusal, RequestError, SendErrorKind, Session,
-    TransportEvent,
+    Bytes, CloseReason, Code, Compression, CompressionConfig, ConnectError, ConnectRequest,
+    Handler, HandlerError, Middleware, Packet, Refusal, RequestError, SendErrorKind, Session,
+    TransportError, TransportEvent,
 };
 
 use super::{Case, Log, Protocol, case, connect, next_message, only_session, start, until};
@@ -13,6 +13,7 @@ pub(super) const CASES: &[Case] = &[
     case!(middleware_may_change_and_refuse),
     case!(compressed_payloads_arrive_whole_and_small_on_the_wire),
     case!(middleware_of_a_client_sees_both_directions),
+    case!(middleware_may_turn_a_client_away),
 ];
 
 /// Notes everything under its own name.
@@ -194,4 +195,32 @@ async fn compressed_payloads_arrive_whole_and_small_on_the_wire(protocol: Protoc
             assert!(bytes < text.len() as u64 / 10, "{bytes} bytes on the wire");
         }
     }
+}
+
+/// Turns everybody away, and notes whatever else it is asked.
+struct Closed(Log<&'static str>);
+
+impl Middleware for Closed {
+    fn on_connect(&self, _: &Session, _: &ConnectRequest) -> Result<(), Refusal> {
+        Err(Refusal::new(Code(7_000), "not today"))
+    }
+
+    fn on_close(&self, _: &Session, _: &CloseReason) {
+        self.0.put("the end of a session that never was");
+    }
+}
+
+async fn middleware_may_turn_a_client_away(protocol: Protocol) {
+    let (log, mut seen) = Log::new();
+    let server = start(protocol.server().with_middleware(Closed(log))).await;
+    let client = protocol.client(&server).build().await.expect("valid");
+    match client.connect().await {
+        Err(TransportError::Connect(ConnectError::Refused { reason, .. })) => {
+            assert_eq!(reason, CloseReason::peer(Code(7_000), "not today"));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(server.session_count(), 0);
+    server.shutdown().await;
+    assert!(seen.try_recv().is_err(), "an end without a beginning");
 }

@@ -2,17 +2,22 @@
 
 mod churn;
 mod closing;
+mod deadlines;
 mod events;
+mod heartbeat;
 mod lifecycle;
 mod limits;
 mod listeners;
 mod middleware;
 mod pipelined;
+mod reconnect;
 mod reentrancy;
 mod requests;
+mod sessions;
 
 use super::Protocol;
-use super::protocol::{TransportClient, TransportServer, connect, start};
+use super::protocol::{HEARTBEAT, TransportClient, TransportServer, connect, start, welcome};
+use crate::peer::accept;
 use crate::sessions::{Log, OnDrop, next_close, next_message, only_session, until};
 
 type Case = super::Case<Protocol>;
@@ -20,14 +25,18 @@ type Case = super::Case<Protocol>;
 /// All cases, from a session's first word to its server's last.
 pub(super) fn all() -> Vec<Case> {
     [
+        sessions::CASES,
         requests::CASES,
         events::CASES,
         pipelined::CASES,
         reentrancy::CASES,
         limits::CASES,
+        deadlines::CASES,
+        heartbeat::CASES,
         middleware::CASES,
         closing::CASES,
         churn::CASES,
+        reconnect::CASES,
         listeners::CASES,
         lifecycle::CASES,
     ]

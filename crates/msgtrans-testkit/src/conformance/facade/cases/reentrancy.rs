@@ -174,7 +174,7 @@ async fn two_sessions_relay_to_each_other(protocol: Protocol) {
 }
 
 async fn both_sides_flood_each_other_with_large_frames(protocol: Protocol) {
-    const FRAMES: u32 = 6;
+    const FRAMES: u32 = 4;
     const LEN: usize = 15 * 1024 * 1024;
     let server = start(protocol.server()).await;
     let client = protocol.connected(&server).await;

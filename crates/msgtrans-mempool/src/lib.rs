@@ -1,6 +1,6 @@
 //! Tiered buffer pool whose buffers come home when the last slice drops.
 //!
-//! Two things, for two uses:
+//! Two things, for two uses, and what the heap below them keeps ([`heap`]):
 //!
 //! - [`worker`]: page-aligned read buffers and out buffers from stacks of the thread's own. This is
 //!   the data path: a buffer is taken and given back within one pass of one thread.
@@ -29,6 +29,7 @@
 mod buffer;
 mod config;
 mod counting;
+pub mod heap;
 mod pool;
 mod primitive;
 mod stats;

@@ -23,7 +23,7 @@ use crate::accept;
 use crate::admission::Addresses;
 use crate::broadcast::{Broadcast, BroadcastReport};
 use crate::builder::{ServerConfig, TransportServerBuilder};
-use crate::control::{self, Control, ProcessStats};
+use crate::control::{self, Control, Ebb, ProcessStats};
 use crate::shutdown::{self, ShutdownReport};
 
 /// A server. Cheap to clone; every clone is the same server.
@@ -73,6 +73,7 @@ pub(crate) struct Inner {
     next_session: AtomicU64,
     /// Sessions that are open or about to open. Relaxed: the number is all there is.
     places: AtomicUsize,
+    ebb: Ebb,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) handshakes: Arc<Semaphore>,
     /// Sessions and handshakes; listeners are apart, because they end first.
@@ -187,6 +188,7 @@ impl<S: Schemes> TransportServer<S> {
             sessions: LockFreeHashMap::new(),
             next_session: AtomicU64::new(1),
             places: AtomicUsize::new(0),
+            ebb: Ebb::default(),
             tasks: TaskGroup::new(),
             stats: Arc::new(RuntimeStats::new("server")),
             listener_counters: ListenerCounters::default(),
@@ -500,8 +502,9 @@ impl<S: Schemes> TransportServer<S> {
         self.inner.control.sample().await
     }
 
-    /// Gives memory back that nothing uses now, instead of after an idle [`control_interval`]: the threads' read and
-    /// out buffers, and sessions that were removed. Returns at once; the control loop does it.
+    /// Gives memory back that nothing uses now, instead of after an idle [`control_interval`] or when a crowd of
+    /// sessions has gone: the threads' read and out buffers, sessions that were removed, and what the heap keeps of
+    /// them. Returns at once; the control loop does it.
     ///
     /// [`control_interval`]: TransportServerBuilder::control_interval
     pub fn trim_memory(&self) {
@@ -618,7 +621,10 @@ impl SessionHooks for Hooks {
                 (places < max).then_some(places + 1)
             });
         match taken {
-            Ok(_) => Ok(()),
+            Ok(before) => {
+                inner.ebb.rise(before + 1);
+                Ok(())
+            }
             Err(_) => Err(Refusal::new(
                 Code::OVERLOADED,
                 format!("{max} sessions are open already"),
@@ -628,7 +634,10 @@ impl SessionHooks for Hooks {
 
     fn left(&self, _: &Session) {
         if let Some(inner) = self.0.upgrade() {
-            inner.places.fetch_sub(1, Ordering::Relaxed);
+            let before = inner.places.fetch_sub(1, Ordering::Relaxed);
+            if inner.ebb.fall(before.saturating_sub(1)) {
+                inner.control.ebb();
+            }
         }
     }
 

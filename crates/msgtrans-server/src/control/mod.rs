@@ -5,9 +5,12 @@
 //! when its commands have no sender any more. Nobody joins it: whoever drops the server may be on a thread of the
 //! runtime, and the loop is at most one sample away from its end.
 //!
+//! When a crowd of sessions has gone ([`Ebb`]) it gives back what they had without waiting for a tick.
+//!
 //! On each tick, in this order: what the session map has removed is dropped, read buffers that were not used since
 //! the last tick are freed, the process is sampled and the figures are published.
 
+mod ebb;
 mod meters;
 mod process;
 
@@ -18,11 +21,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, select, tick};
+use crossbeam_channel::{Receiver, Sender, after, never, select, tick};
 use msgtrans_lockfree::LockFreeHashMap;
+use msgtrans_mempool::heap;
 use msgtrans_mempool::worker::{self, WorkerStats};
 use tokio::sync::oneshot;
 
+pub(crate) use ebb::Ebb;
 use meters::Meters;
 
 /// Between two ticks, unless the builder says otherwise. A sample takes some 20 µs, so this is nothing; memory that
@@ -32,6 +37,9 @@ pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Above, the figures are no figures any more.
 pub(crate) const INTERVAL_MAX: Duration = Duration::from_secs(3600);
+
+/// From the word that sessions are going until memory is given back: the last of them and their tasks go meanwhile.
+const EBB_SETTLES: Duration = Duration::from_millis(200);
 
 // Commands come from callers who wait, or who want the same thing twice; a full channel refuses.
 const COMMANDS_MAX: usize = 64;
@@ -62,7 +70,7 @@ pub struct ProcessStats {
     pub read_buffer_hit_rate: f64,
     /// Bytes of the read buffers that wait on the stack shared by all threads.
     pub read_buffer_shared_bytes: usize,
-    /// Times that this server's loop has freed read buffers, on a tick or when asked.
+    /// Times that this server's loop has given memory back: on a tick, when asked, after a crowd has gone.
     pub trims: u64,
     /// Sessions of this server.
     pub sessions: usize,
@@ -92,6 +100,8 @@ enum Command {
     Sample(oneshot::Sender<ProcessStats>),
     /// Free the buffers now.
     Trim,
+    /// Many sessions are going: give back what they had, once they have gone.
+    Ebb,
 }
 
 /// The server's end of the loop.
@@ -167,6 +177,11 @@ impl Control {
         self.send(Command::Trim);
     }
 
+    /// Many sessions are going. Where the channel is full the next tick does it.
+    pub(crate) fn ebb(&self) {
+        self.send(Command::Ebb);
+    }
+
     fn send(&self, command: Command) -> bool {
         lock(&self.commands)
             .as_ref()
@@ -194,6 +209,7 @@ struct Rounds<U, S> {
 impl<U: FnMut(), S: Fn() -> usize> Rounds<U, S> {
     fn run(&mut self, commands: &Receiver<Command>, interval: Duration) {
         let ticks = tick(interval);
+        let mut settled = never();
         self.sample();
         loop {
             select! {
@@ -206,8 +222,15 @@ impl<U: FnMut(), S: Fn() -> usize> Rounds<U, S> {
                         (self.upkeep)();
                         self.trim();
                     }
+                    // Said again while it waits, it waits anew: each half of a crowd says it, so not for ever.
+                    Ok(Command::Ebb) => settled = after(EBB_SETTLES),
                     Err(_) => return,
                 },
+                recv(settled) -> _ => {
+                    settled = never();
+                    (self.upkeep)();
+                    self.trim();
+                }
                 recv(ticks) -> _ => {
                     (self.upkeep)();
                     if self.use_watch.idle(&worker::stats()) {
@@ -221,8 +244,9 @@ impl<U: FnMut(), S: Fn() -> usize> Rounds<U, S> {
 
     fn trim(&mut self) {
         worker::trim();
+        heap::give_back();
         lock(&self.latest).trims += 1;
-        tracing::debug!("read buffers trimmed");
+        tracing::debug!("memory given back");
     }
 
     fn sample(&self) -> ProcessStats {

@@ -418,3 +418,19 @@ mod format {
         assert_eq!(parse_resident(status), Some(9104 * 1024));
     }
 }
+
+#[test]
+fn memory_is_given_back_when_a_crowd_has_gone_and_not_only_on_a_tick() {
+    let _ticking = lock(&TICKING);
+    let control = Control::new();
+    let (upkeep, kept_up) = mpsc::channel();
+    let tell = move || upkeep.send(()).expect("the test listens");
+    control.start(INTERVAL_MAX, tell, || 0);
+    control.ebb();
+    kept_up
+        .recv_timeout(PATIENCE)
+        .expect("looked after without a tick");
+    // The loop takes one thing after the other: the sample is after the trim.
+    assert_eq!(block_on(control.sample()).trims, 1);
+    control.stop();
+}

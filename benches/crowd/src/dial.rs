@@ -112,7 +112,7 @@ fn source(index: usize, sources: u8) -> Ipv4Addr {
 }
 
 fn endpoints(hold: &Hold) -> Result<Vec<quinn::Endpoint>, Trouble> {
-    let crypto = QuicClientConfig::try_from(tls::client(&[b"msgtrans/2"])?)?;
+    let crypto = QuicClientConfig::try_from(tls::client(&[tls::ALPN])?)?;
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(0))

@@ -49,7 +49,9 @@ pub(crate) async fn serve_tls(port: u16) -> Result<(), Trouble> {
 }
 
 pub(crate) async fn serve_quic(port: u16) -> Result<(), Trouble> {
-    let crypto = QuicServerConfig::try_from(tls::server()?)?;
+    let mut crypto = tls::server()?;
+    crypto.alpn_protocols = vec![tls::ALPN.to_vec()];
+    let crypto = QuicServerConfig::try_from(crypto)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport()));
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);

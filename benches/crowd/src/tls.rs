@@ -7,6 +7,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
 use std::sync::Arc;
 
+/// What wire version 2 is called in ALPN, without which QUIC does not connect.
+pub(crate) const ALPN: &[u8] = b"msgtrans/2";
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }

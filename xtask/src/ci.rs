@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::workspace::{Workspace, describe, run as run_command};
-use crate::{crate_counts, layers, lists, tidy};
+use crate::{crate_counts, endurance, layers, lists, tidy};
 
 /// The crate whose features users choose.
 const FACADE: &str = "msgtrans";
@@ -108,6 +108,7 @@ fn steps(workspace: &Workspace) -> Vec<Step<'_>> {
             run_command(doc.env("RUSTDOCFLAGS", "-D warnings"))
         }),
     ];
+    steps.push(Step::of("churn", || endurance::churn_short(workspace)));
     match workspace.metadata().and_then(|it| facade_features(&it)) {
         Ok(features) => steps.extend(feature_steps(workspace, features)),
         Err(reason) => steps.push(Step::of("features", move || Err(reason.clone()))),

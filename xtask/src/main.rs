@@ -11,6 +11,7 @@ mod bench;
 mod ci;
 mod conformance;
 mod crate_counts;
+mod endurance;
 mod floors;
 mod fuzz;
 mod interop;
@@ -39,6 +40,7 @@ tasks:
   bench [ARGS]   builds the command in release and runs benches/ with ARGS
   autobahn [ARGS] the Autobahn suite against our WebSocket layer, ws and wss, both roles
   fuzz [ARGS]    libFuzzer on every target for `--minutes N`; `--prove` finds planted bugs
+  churn [ARGS]   connections that abort anywhere, and a server that must hold nothing of them
   interop [ARGS] the published crate and this one as each other's client and server
   peers          PyPI websockets and aioquic, npm ws as our clients and servers
   help           this text";
@@ -51,7 +53,7 @@ fn main() -> ExitCode {
     let workspace = Workspace::locate();
     let takes_arguments = matches!(
         task.as_str(),
-        "ci" | "autobahn" | "bench" | "fuzz" | "interop"
+        "ci" | "autobahn" | "bench" | "churn" | "fuzz" | "interop"
     );
     if !takes_arguments && !rest.is_empty() {
         return usage_error(&format!("`{task}` takes no arguments"));
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         "autobahn" => autobahn::run(&workspace, rest),
         "bench" => bench::run(&workspace, rest),
         "fuzz" => fuzz::run(&workspace, rest),
+        "churn" => endurance::run(&workspace, "churn", rest),
         "interop" => interop::run(&workspace, rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -1,0 +1,21 @@
+//! `cargo xtask churn`: connections that abort and networks that fail, by the program in crates/msgtrans-endurance.
+
+use crate::workspace::{Workspace, run as run_command};
+
+const PROGRAM: [&str; 4] = ["run", "--locked", "-p", "msgtrans-endurance"];
+
+/// Runs a task of the program in release, with its own options.
+pub(crate) fn run(workspace: &Workspace, task: &str, arguments: &[String]) -> Result<(), String> {
+    run_command(
+        workspace
+            .cargo(PROGRAM)
+            .args(["--release", "--", task])
+            .args(arguments),
+    )
+}
+
+/// Two rounds of two hundred connections a protocol, with what the tests have built.
+pub(crate) fn churn_short(workspace: &Workspace) -> Result<(), String> {
+    let short = ["--connections", "200", "--rounds", "2", "--lanes", "32"];
+    run_command(workspace.cargo(PROGRAM).args(["--", "churn"]).args(short))
+}

@@ -323,6 +323,15 @@ impl Packet {
         }
     }
 
+    /// Whether it is a one-way message with which nothing is to be done but to hand it on: not compressed, and no Ack
+    /// is wanted at once.
+    #[inline(always)]
+    pub fn is_plain_message(&self) -> bool {
+        self.packet_type == PacketType::OneWay
+            && self.compression == Compression::None
+            && !self.flags.contains(Flags::ACK_NOW)
+    }
+
     /// A decoded packet from the first half of a plain header: version, compression, type, biz_type, id.
     #[inline(always)]
     pub(crate) fn plain(head: u64, payload: Bytes) -> Self {

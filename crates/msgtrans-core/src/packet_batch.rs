@@ -10,6 +10,8 @@ use crate::packet::Packet;
 pub struct PacketBatch {
     packets: VecDeque<Packet>,
     bytes: usize,
+    /// How many are not plain messages.
+    others: usize,
     version: Option<WireVersion>,
 }
 
@@ -19,6 +21,7 @@ impl PacketBatch {
         Self {
             packets: VecDeque::new(),
             bytes: 0,
+            others: 0,
             version: None,
         }
     }
@@ -27,6 +30,7 @@ impl PacketBatch {
     #[inline(always)]
     pub fn push(&mut self, packet: Packet, version: WireVersion) {
         self.bytes += packet.queued_bytes();
+        self.others += usize::from(!packet.is_plain_message());
         self.version = Some(version);
         self.packets.push_back(packet);
     }
@@ -36,6 +40,7 @@ impl PacketBatch {
     pub fn pop(&mut self) -> Option<Packet> {
         let packet = self.packets.pop_front()?;
         self.bytes -= packet.queued_bytes();
+        self.others -= usize::from(!packet.is_plain_message());
         Some(packet)
     }
 
@@ -56,6 +61,12 @@ impl PacketBatch {
         self.packets.is_empty()
     }
 
+    /// Whether every packet is a [plain message](Packet::is_plain_message).
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.others == 0
+    }
+
     /// Bytes held, each packet counted by [`Packet::queued_bytes`].
     #[inline]
     pub fn bytes(&self) -> usize {
@@ -71,6 +82,7 @@ impl PacketBatch {
     pub fn clear(&mut self) {
         self.packets.clear();
         self.bytes = 0;
+        self.others = 0;
         self.version = None;
     }
 }

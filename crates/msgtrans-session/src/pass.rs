@@ -11,9 +11,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use msgtrans_core::{
-    Compression, EncodeError, Flags, Packet, PacketBatch, PacketType, WireVersion,
-};
+use msgtrans_core::{EncodeError, Packet, PacketBatch, WireVersion};
 use msgtrans_transport::{Framing, OutboundBatch};
 
 use crate::session::{Outgoing, Shared};
@@ -38,8 +36,8 @@ pub(crate) struct Pass {
     pub(crate) open: bool,
     /// Packets as they were read, not yet sorted.
     pub(crate) batch: PacketBatch,
-    /// Whether the message lane may take plain messages from the batch itself.
-    pub(crate) direct: bool,
+    /// Up to how many bytes of plain messages the message lane may take from the batch itself.
+    pub(crate) direct: usize,
     /// One-way messages for the handler.
     pub(crate) messages: VecDeque<Packet>,
     /// Requests for the handler.
@@ -52,8 +50,10 @@ pub(crate) struct Pass {
     pub(crate) message_waits: bool,
     /// Requests inside the handler.
     pub(crate) requests_running: usize,
-    /// Bytes in `messages` and `requests`.
+    /// Bytes in `messages` and `requests`, and in the run behind its first message.
     pub(crate) inbound_bytes: usize,
+    /// What of them is the run's.
+    run_bytes: usize,
     /// Whether the peer's version has a word for a refused request.
     pub(crate) can_fail: bool,
     /// Bytes of frames that the session wrote by itself, most of them answers, since everything had gone.
@@ -170,7 +170,7 @@ impl Pass {
     /// Forgets what nobody will handle or write any more.
     pub(crate) fn abandon_work(&mut self) {
         self.open = false;
-        self.direct = false;
+        self.direct = 0;
         self.batch.clear();
         self.messages.clear();
         self.requests.clear();
@@ -178,6 +178,7 @@ impl Pass {
         self.message_waits = false;
         self.requests_running = 0;
         self.inbound_bytes = 0;
+        self.run_bytes = 0;
     }
 
     /// Adds a packet to what leaves.
@@ -239,14 +240,6 @@ impl Pass {
         }
         !left
     }
-}
-
-/// Whether the message lane may take this packet from the batch itself: nothing but handing it on is to be done.
-#[inline]
-pub(crate) fn is_plain_message(packet: &Packet) -> bool {
-    packet.packet_type == PacketType::OneWay
-        && packet.compression == Compression::None
-        && !packet.flags.contains(Flags::ACK_NOW)
 }
 
 /// Begins a pass on this thread.
@@ -318,32 +311,43 @@ pub(crate) fn offer(shared: &Shared, packet: &Packet) -> Offered {
     })
 }
 
-/// The next one-way message, for the message lane.
-pub(crate) async fn next_message() -> Packet {
+/// Fills `run`, which is empty, with the next one-way messages, for the message lane.
+pub(crate) async fn next_run(run: &mut PacketBatch) {
     // No waker: the actor polls the lane whenever a message has come.
-    poll_fn(|_| current(take_message)).await
+    poll_fn(|_| current(|pass| pass.next_run(run))).await
 }
 
-#[inline]
-fn take_message(pass: &mut Pass) -> Poll<Packet> {
-    pass.message_waits = false;
-    let packet = match pass.messages.pop_front() {
-        Some(packet) => {
-            pass.inbound_bytes -= packet.queued_bytes();
-            packet
-        }
-        None if pass.direct && pass.batch.front().is_some_and(is_plain_message) => {
-            match pass.batch.pop() {
-                Some(packet) => {
-                    pass.counts.packets_in += 1;
-                    pass.handled += 1;
-                    packet
-                }
-                None => return Poll::Pending,
+impl Pass {
+    /// The whole batch where it holds nothing but plain messages, by its pointer; one message otherwise.
+    fn next_run(&mut self, run: &mut PacketBatch) -> Poll<()> {
+        self.message_waits = false;
+        self.inbound_bytes -= std::mem::take(&mut self.run_bytes);
+        if let Some(packet) = self.messages.pop_front() {
+            self.inbound_bytes -= packet.queued_bytes();
+            run.push(packet, WireVersion::V2);
+        } else if self.direct == 0 || self.batch.is_empty() {
+            // The memory is the thread's.
+            if self.batch.is_empty() {
+                std::mem::swap(&mut self.batch, run);
             }
+            return Poll::Pending;
+        } else {
+            if self.batch.is_plain() && self.batch.bytes() <= self.direct {
+                std::mem::swap(&mut self.batch, run);
+            } else if self.batch.front().is_some_and(Packet::is_plain_message)
+                && let Some(packet) = self.batch.pop()
+            {
+                run.push(packet, WireVersion::V2);
+            } else {
+                return Poll::Pending;
+            }
+            self.counts.packets_in += run.len() as u64;
+            self.handled += run.len() as u64;
         }
-        None => return Poll::Pending,
-    };
-    pass.message_waits = true;
-    Poll::Ready(packet)
+        // The first one is not counted: while its handler waits for the peer, there is room to read the answer.
+        self.run_bytes = run.bytes() - run.front().map_or(0, Packet::queued_bytes);
+        self.inbound_bytes += self.run_bytes;
+        self.message_waits = true;
+        Poll::Ready(())
+    }
 }

@@ -1,7 +1,7 @@
 //! [`Service`]: a handler as the session's task runs it — two lanes, each one future for the session's whole life.
 //!
 //! The lanes know the handler's type and are boxed once a session, so that a packet costs neither a box nor a dynamic
-//! call: the task polls a lane once a batch, and the lane takes packet after packet out of the pass.
+//! call: the task polls a lane once a batch, and the message lane takes the whole batch.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-use msgtrans_core::{CloseReason, Code, HandlerError, Packet, PacketType};
+use msgtrans_core::{CloseReason, Code, HandlerError, Packet, PacketBatch, PacketType};
 
 use crate::handler::{ConnectRequest, Handler, Refusal};
 use crate::pass;
@@ -71,10 +71,13 @@ impl<H: Handler> Service for HandlerService<H> {
 }
 
 async fn messages<H: Handler>(handler: Arc<H>, session: Session) {
+    let mut run = PacketBatch::new();
     loop {
-        let packet = pass::next_message().await;
-        if let Err(error) = handler.on_message(&session, packet).await {
-            session.handler_failed(error);
+        pass::next_run(&mut run).await;
+        while let Some(packet) = run.pop() {
+            if let Err(error) = handler.on_message(&session, packet).await {
+                session.handler_failed(error);
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{OUT_PAUSE, Phase, SessionActor};
 use crate::compress::decompress;
 use crate::events::TransportEvent;
-use crate::pass::{self, BATCH_BYTES, is_plain_message};
+use crate::pass::{self, BATCH_BYTES};
 
 impl SessionActor {
     pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Lane {
@@ -109,6 +109,8 @@ impl SessionActor {
             .as_ref()
             .is_some_and(|rare| rare.session_limiter.is_some());
         let plain = !limits && self.runtime().middleware.is_empty();
+        // Half of the bound: a handler that waits in the middle of a run still hears of answers and control frames.
+        let direct_bytes = self.runtime().config.inbound_bytes.div_ceil(2);
         let mut last = None;
         while matches!(self.phase, Phase::Open) {
             let Some((packet_type, direct)) = pass::current(|pass| {
@@ -118,15 +120,15 @@ impl SessionActor {
                     && pass.requests.is_empty();
                 pass.batch
                     .front()
-                    .map(|front| (front.packet_type, direct && is_plain_message(front)))
+                    .map(|front| (front.packet_type, direct && front.is_plain_message()))
             }) else {
                 return;
             };
             if direct {
                 // A run of plain messages: the lane takes them where they lie.
-                pass::current(|pass| pass.direct = true);
+                pass::current(|pass| pass.direct = direct_bytes);
                 self.poll_message_lane(cx);
-                pass::current(|pass| pass.direct = false);
+                pass::current(|pass| pass.direct = 0);
                 last = None;
                 continue;
             }

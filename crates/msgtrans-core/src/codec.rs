@@ -47,6 +47,16 @@ pub fn encode(
         out.put_frame(&header.to_be_bytes(), &packet.payload);
         return Ok(());
     }
+    encode_any(packet, version, out)
+}
+
+/// Apart, so that the common case saves no registers for it.
+#[inline(never)]
+fn encode_any(
+    packet: &Packet,
+    version: WireVersion,
+    out: &mut OutBuffer,
+) -> Result<(), EncodeError> {
     let meta = meta_of(packet, version)?;
     let header = header_of(packet, version, &meta)?;
     out.put_slice(&header.to_bytes());
@@ -55,7 +65,7 @@ pub fn encode(
         meta.put(out.copied_mut());
     }
     if !packet.ext_header.is_empty() {
-        out.put_bytes(&packet.ext_header);
+        out.put_bytes(&packet.ext_header.to_bytes());
     }
     out.put_bytes(&packet.payload);
     Ok(())
@@ -240,7 +250,7 @@ pub(crate) fn packet_of(header: &Header, ext_header: Bytes, payload: Bytes) -> P
         biz_type: header.biz_type,
         message_id: header.message_id,
         flags: header.flags,
-        ext_header: unless_empty(ext_header),
+        ext_header: ext_header.into(),
         payload: unless_empty(payload),
         meta: None,
     }
@@ -266,7 +276,7 @@ pub(crate) fn strip_meta(mut packet: Packet) -> Result<Packet, DecodeError> {
     };
     let meta = Meta::decode(fields)?;
     packet.meta = (meta != Meta::default()).then(|| Box::new(meta));
-    packet.ext_header = packet.ext_header.slice_ref(rest);
+    packet.ext_header = packet.ext_header.to_bytes().slice_ref(rest).into();
     Ok(packet)
 }
 

@@ -312,48 +312,52 @@ pub enum SendErrorKind {
 
 /// A packet that was not sent, and why. The packet comes back.
 #[derive(Error)]
-#[error("{kind}")]
-pub struct SendError {
+#[error("{}", self.0.kind)]
+pub struct SendError(Box<Unsent>);
+
+/// Boxed as a whole: what every send returns is one word.
+struct Unsent {
     kind: SendErrorKind,
-    packet: Option<Box<Packet>>,
+    packet: Option<Packet>,
 }
 
 impl SendError {
     /// `packet` was not taken because of `kind`.
+    #[cold]
     pub fn new(kind: impl Into<SendErrorKind>, packet: Packet) -> Self {
-        Self {
+        Self(Box::new(Unsent {
             kind: kind.into(),
-            packet: Some(Box::new(packet)),
-        }
+            packet: Some(packet),
+        }))
     }
 
     /// A packet that was taken but not delivered, so that there is none to give back.
     pub fn taken(kind: impl Into<SendErrorKind>) -> Self {
-        Self {
+        Self(Box::new(Unsent {
             kind: kind.into(),
             packet: None,
-        }
+        }))
     }
 
     /// Why.
     pub fn kind(&self) -> &SendErrorKind {
-        &self.kind
+        &self.0.kind
     }
 
     /// The packet, unless it had already been taken.
     pub fn into_packet(self) -> Option<Packet> {
-        self.packet.map(|packet| *packet)
+        self.0.packet
     }
 
     /// Both parts.
     pub fn into_parts(self) -> (SendErrorKind, Option<Packet>) {
-        (self.kind, self.packet.map(|packet| *packet))
+        (self.0.kind, self.0.packet)
     }
 
     /// Whether the same packet may be taken later by the same session.
     pub fn is_retryable(&self) -> bool {
         matches!(
-            self.kind,
+            self.0.kind,
             SendErrorKind::Full { .. } | SendErrorKind::Timeout(_)
         )
     }
@@ -362,8 +366,8 @@ impl SendError {
 impl fmt::Debug for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SendError")
-            .field("kind", &self.kind)
-            .field("packet", &self.packet)
+            .field("kind", &self.0.kind)
+            .field("packet", &self.0.packet)
             .finish()
     }
 }
@@ -417,7 +421,10 @@ impl RequestError {
 }
 
 /// What a handler returns when it cannot go on. Every error converts into it with `?`.
-pub struct HandlerError {
+pub struct HandlerError(Box<Failed>);
+
+/// Boxed as a whole: what every handler returns is one word.
+struct Failed {
     code: Code,
     source: Box<dyn std::error::Error + Send + Sync>,
 }
@@ -425,23 +432,18 @@ pub struct HandlerError {
 impl HandlerError {
     /// A failure with words.
     pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            code: Code::HANDLER_FAILED,
-            source: message.into().into(),
-        }
+        Self::with_code(Code::HANDLER_FAILED, message)
     }
 
     /// A failure with a code that the peer sees: one of ours, or the application's own from 1 000 up.
     pub fn with_code(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            source: message.into().into(),
-        }
+        let source = message.into().into();
+        Self(Box::new(Failed { code, source }))
     }
 
     /// The code.
     pub fn code(&self) -> Code {
-        self.code
+        self.0.code
     }
 
     /// The error as one of the transport's, for event streams and logs.
@@ -451,23 +453,24 @@ impl HandlerError {
 }
 
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for HandlerError {
+    #[cold]
     fn from(error: E) -> Self {
-        Self {
+        Self(Box::new(Failed {
             code: Code::HANDLER_FAILED,
             source: Box::new(error),
-        }
+        }))
     }
 }
 
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.source.fmt(f)
+        self.0.source.fmt(f)
     }
 }
 
 impl fmt::Debug for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HandlerError({}, {})", self.code, self.source)
+        write!(f, "HandlerError({}, {})", self.0.code, self.0.source)
     }
 }
 

@@ -32,6 +32,7 @@ mod connection_info;
 mod control;
 mod decoder;
 mod error;
+mod ext_header;
 mod header;
 #[cfg(feature = "serde")]
 mod json;
@@ -52,6 +53,7 @@ pub use error::{
     BindError, ConfigError, ConnectError, DecodeError, EncodeError, HandlerError, RequestError,
     SendError, SendErrorKind, Severity, TransportError,
 };
+pub use ext_header::ExtHeader;
 pub use header::{HEADER_LEN, Header, WireVersion, WireVersions};
 pub use limits::Limits;
 pub use meta::Meta;

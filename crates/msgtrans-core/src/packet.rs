@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::Code;
 use crate::error::DecodeError;
+use crate::ext_header::ExtHeader;
 use crate::header::WireVersion;
 use crate::meta::Meta;
 
@@ -301,7 +302,7 @@ pub struct Packet {
     /// Hints of the application.
     pub flags: Flags,
     /// The application's own header, at most 65 535 bytes, never compressed.
-    pub ext_header: Bytes,
+    pub ext_header: ExtHeader,
     /// The message itself.
     pub payload: Bytes,
     /// Deadline, trace context, key, code: what v2 carries in front of the extended header.
@@ -317,7 +318,7 @@ impl Packet {
             biz_type: 0,
             message_id: 0,
             flags: Flags::AUTO_ID,
-            ext_header: Bytes::new(),
+            ext_header: ExtHeader::new(),
             payload: payload.into(),
             meta: None,
         }
@@ -341,7 +342,7 @@ impl Packet {
             biz_type: (head >> 32) as u8,
             message_id: head as u32,
             flags: Flags::NONE,
-            ext_header: Bytes::new(),
+            ext_header: ExtHeader::new(),
             payload,
             meta: None,
         }
@@ -433,7 +434,7 @@ impl Packet {
     /// Sets the extended header.
     #[must_use]
     pub fn with_ext_header(mut self, ext_header: impl Into<Bytes>) -> Self {
-        self.ext_header = ext_header.into();
+        self.ext_header = ext_header.into().into();
         self
     }
 
@@ -489,10 +490,11 @@ impl Packet {
     /// Copies a payload of at most `max` bytes (and a header of that size) out of the buffer it shares, so that a
     /// small packet kept for long does not keep a large read buffer alive.
     pub fn detach(&mut self, max: usize) {
-        for part in [&mut self.ext_header, &mut self.payload] {
-            if !part.is_empty() && part.len() <= max {
-                *part = Bytes::copy_from_slice(part);
-            }
+        if !self.ext_header.is_empty() && self.ext_header.len() <= max {
+            self.ext_header = Bytes::copy_from_slice(&self.ext_header).into();
+        }
+        if !self.payload.is_empty() && self.payload.len() <= max {
+            self.payload = Bytes::copy_from_slice(&self.payload);
         }
     }
 }

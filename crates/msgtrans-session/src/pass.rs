@@ -287,7 +287,13 @@ pub(crate) enum Offered {
     Taken,
     /// This thread is not in that session's pass, or the pass is full.
     NotHere,
-    Invalid(EncodeError),
+    Invalid(Box<EncodeError>),
+}
+
+/// Apart, so that the common case saves no registers for it.
+#[cold]
+fn drain_first(pass: &mut Pass, shared: &Shared) -> bool {
+    pass.drain(shared)
 }
 
 /// Puts a packet into the batch of `shared`'s pass, if this thread is in it and there is room.
@@ -301,12 +307,12 @@ pub(crate) fn offer(shared: &Shared, packet: &Packet) -> Offered {
             _ => return Offered::NotHere,
         };
         // What was queued before goes first, so that nothing overtakes.
-        if shared.mailbox.is_signalled() && !pass.drain(shared) {
+        if shared.mailbox.is_signalled() && !drain_first(pass, shared) {
             return Offered::NotHere;
         }
         match pass.push(packet) {
             Ok(()) => Offered::Taken,
-            Err(error) => Offered::Invalid(error),
+            Err(error) => Offered::Invalid(Box::new(error)),
         }
     })
 }

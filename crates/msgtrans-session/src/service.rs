@@ -74,8 +74,13 @@ async fn messages<H: Handler>(handler: Arc<H>, session: Session) {
     let mut run = PacketBatch::new();
     loop {
         pass::next_run(&mut run).await;
-        while let Some(packet) = run.pop() {
-            if let Err(error) = handler.on_message(&session, packet).await {
+        loop {
+            // Not `while let`, which would keep what it looked at across the await: each move of a packet costs.
+            let Some(packet) = run.drain_next() else {
+                break;
+            };
+            let handled = handler.on_message(&session, packet.into_inner()).await;
+            if let Err(error) = handled {
                 session.handler_failed(error);
             }
         }

@@ -357,15 +357,20 @@ impl Session {
     /// # Cost
     /// Inside the session's own handler: an encode into the batch that ends the pass. Elsewhere: a short lock, and one
     /// wake for all that is sent until the session has looked.
-    pub async fn send(&self, mut packet: Packet) -> Result<(), SendError> {
-        // By reference as far as it goes: a packet is 88 bytes, and each move of it costs.
-        if let Err(kind) = check_type(&packet).and_then(|()| self.shared.prepare(&mut packet)) {
-            return Err(SendError::new(kind, packet));
-        }
-        match pass::offer(&self.shared, &packet) {
-            Offered::Taken => Ok(()),
-            Offered::Invalid(error) => Err(SendError::new(error, packet)),
-            Offered::NotHere => self.queue(Outgoing::Packet(packet, None)).await,
+    pub fn send(
+        &self,
+        mut packet: Packet,
+    ) -> impl Future<Output = Result<(), SendError>> + Send + '_ {
+        // A block instead of an async function, which would move the packet once more before it looks at it.
+        async move {
+            if let Err(kind) = check_type(&packet).and_then(|()| self.shared.prepare(&mut packet)) {
+                return Err(SendError::new(kind, packet));
+            }
+            match pass::offer(&self.shared, &packet) {
+                Offered::Taken => Ok(()),
+                Offered::Invalid(error) => Err(SendError::new(*error, packet)),
+                Offered::NotHere => self.queue(Outgoing::Packet(packet, None)).await,
+            }
         }
     }
 
@@ -379,7 +384,7 @@ impl Session {
         }
         match pass::offer(&self.shared, &packet) {
             Offered::Taken => Ok(()),
-            Offered::Invalid(error) => Err(SendError::new(error, packet)),
+            Offered::Invalid(error) => Err(SendError::new(*error, packet)),
             Offered::NotHere => {
                 let item = Outgoing::Packet(packet, None);
                 self.shared
@@ -468,7 +473,7 @@ impl Session {
         }
         match pass::offer(shared, &packet) {
             Offered::Taken => {}
-            Offered::Invalid(error) => return Err(SendError::new(error, packet).into()),
+            Offered::Invalid(error) => return Err(SendError::new(*error, packet).into()),
             Offered::NotHere => {
                 let queued = self
                     .queue_for(Outgoing::Packet(packet, None), deadline)
@@ -577,7 +582,7 @@ impl Session {
         }
         match pass::offer(&self.shared, &packet) {
             Offered::Taken => Ok(()),
-            Offered::Invalid(error) => Err(SendError::new(error, packet)),
+            Offered::Invalid(error) => Err(SendError::new(*error, packet)),
             Offered::NotHere => self.queue(Outgoing::Packet(packet, None)).await,
         }
     }

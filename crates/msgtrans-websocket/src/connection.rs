@@ -224,7 +224,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
                     biz_type: header.biz_type,
                     message_id: header.message_id,
                     flags: header.flags,
-                    ext_header,
+                    ext_header: ext_header.into(),
                     payload,
                     meta: None,
                 },

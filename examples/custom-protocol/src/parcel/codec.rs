@@ -7,7 +7,7 @@
 use bytes::{Buf, Bytes};
 use msgtrans_core::codec::decode_exact;
 use msgtrans_core::{
-    DecodeError, EncodeError, HEADER_LEN, Header, Limits, Meta, OutBuffer, Packet, WireVersion,
+    DecodeError, EncodeError, ExtHeader, HEADER_LEN, Header, Limits, Meta, OutBuffer, Packet, WireVersion,
     encode,
 };
 
@@ -55,7 +55,7 @@ fn meta_block(packet: &Packet) -> Result<Bytes, EncodeError> {
         return Ok(Bytes::new());
     }
     let bodiless = Packet {
-        ext_header: Bytes::new(),
+        ext_header: ExtHeader::new(),
         payload: Bytes::new(),
         ..packet.clone()
     };

@@ -82,9 +82,9 @@ impl Packer {
 
 /// At most `max` bytes of the body from `sent` on, sharing the packet's memory, and whether they are the last.
 fn body_part(packet: &Packet, sent: usize, max: usize) -> (Bytes, bool) {
-    let header = &packet.ext_header;
+    let header = packet.ext_header.to_bytes();
     let (part, at) = match sent.checked_sub(header.len()) {
-        None => (header, sent),
+        None => (&header, sent),
         Some(at) => (&packet.payload, at),
     };
     let end = part.len().min(at + max);

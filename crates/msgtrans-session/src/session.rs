@@ -357,11 +357,14 @@ impl Session {
     /// # Cost
     /// Inside the session's own handler: an encode into the batch that ends the pass. Elsewhere: a short lock, and one
     /// wake for all that is sent until the session has looked.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async function moves the packet once more before it looks at it"
+    )]
     pub fn send(
         &self,
         mut packet: Packet,
     ) -> impl Future<Output = Result<(), SendError>> + Send + '_ {
-        // A block instead of an async function, which would move the packet once more before it looks at it.
         async move {
             if let Err(kind) = check_type(&packet).and_then(|()| self.shared.prepare(&mut packet)) {
                 return Err(SendError::new(kind, packet));

@@ -10,7 +10,6 @@ use msgtrans_core::{
 fn what_crosses_threads_is_send_and_sync() {
     fn check<T: Send + Sync + 'static>() {}
     check::<Packet>();
-    check::<PacketBatch>();
     check::<msgtrans_core::Decoder>();
     check::<msgtrans_core::OutBuffer>();
     check::<msgtrans_core::Hello>();
@@ -23,6 +22,9 @@ fn what_crosses_threads_is_send_and_sync() {
     check::<msgtrans_core::HandlerError>();
     check::<msgtrans_core::SendError>();
     check::<msgtrans_core::RequestError>();
+    // A batch is one task's at a time.
+    fn moves<T: Send + 'static>() {}
+    moves::<PacketBatch>();
     check::<msgtrans_core::ConnectError>();
 }
 

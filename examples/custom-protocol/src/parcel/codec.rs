@@ -7,8 +7,8 @@
 use bytes::{Buf, Bytes};
 use msgtrans_core::codec::decode_exact;
 use msgtrans_core::{
-    DecodeError, EncodeError, ExtHeader, HEADER_LEN, Header, Limits, Meta, OutBuffer, Packet, WireVersion,
-    encode,
+    DecodeError, EncodeError, ExtHeader, HEADER_LEN, Header, Limits, Meta, OutBuffer, Packet,
+    WireVersion, encode,
 };
 
 /// The bits of the shape: compression, biz_type, flags, length of the extended header, length of META.

@@ -28,6 +28,9 @@ const DIRECT_READ_AFTER: usize = 16 * 1024;
 /// The least step by which a large frame's own buffer grows; it doubles with what has arrived.
 const GROWTH_MIN: usize = 32 * 1024;
 
+/// Makes room for `more` bytes behind what has come of a frame of `total` bytes in all.
+pub type MakeRoom = fn(partial: &mut BytesMut, more: usize, total: usize);
+
 /// Where the next bytes of the stream belong.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ReadTarget {
@@ -62,6 +65,8 @@ pub struct Decoder {
     partial: BytesMut,
     /// The length of that frame, 0 while its header is incomplete.
     partial_len: usize,
+    /// Where the memory for it comes from.
+    make_room: MakeRoom,
     /// What the peer got wrong: nothing behind it is ever looked at.
     failed: Option<Box<DecodeError>>,
 }
@@ -77,8 +82,16 @@ impl Decoder {
             chunk: Bytes::new(),
             partial: BytesMut::new(),
             partial_len: 0,
+            make_room,
             failed: None,
         }
+    }
+
+    /// Takes the memory for frames in progress from `make_room` instead of the heap.
+    #[must_use]
+    pub fn with_memory(mut self, make_room: MakeRoom) -> Self {
+        self.make_room = make_room;
+        self
     }
 
     /// From here on every frame is of `version` and within `limits`, and a call decodes as many as its budget allows.
@@ -113,15 +126,16 @@ impl Decoder {
     /// The buffer of the frame in progress, with room for the next bytes; append at most what
     /// [`read_target`](Self::read_target) said (more is legal and costs a copy).
     ///
-    /// Memory: twice what has arrived of the frame plus 64 KiB at most, whatever its header claims.
+    /// Memory: twice what has arrived of the frame plus 64 KiB at most, whatever its header claims, unless
+    /// [`with_memory`](Self::with_memory) says otherwise.
     pub fn direct_buffer(&mut self) -> &mut BytesMut {
-        let received = self.partial.len();
-        let missing = self.partial_len.saturating_sub(received);
-        let room = self.partial.capacity().saturating_sub(received);
+        let missing = self.partial_len.saturating_sub(self.partial.len());
         // Less room than this is not worth a system call.
-        if room < missing.min(GROWTH_MIN / 2) {
-            self.partial.reserve(received.max(GROWTH_MIN).min(missing));
-        }
+        (self.make_room)(
+            &mut self.partial,
+            missing.min(GROWTH_MIN / 2),
+            self.partial_len,
+        );
         &mut self.partial
     }
 
@@ -343,15 +357,15 @@ impl Decoder {
     fn take_into_partial(&mut self, len: usize) {
         let missing = len.saturating_sub(self.partial.len());
         let taken = self.chunk.split_to(missing.min(self.chunk.len()));
+        (self.make_room)(&mut self.partial, taken.len(), self.partial_len);
         self.partial.extend_from_slice(&taken);
     }
 
     /// Copies the rest of the chunk out, so that an incomplete frame never pins a read buffer.
     fn keep_partial(&mut self, frame_len: usize) {
         let chunk = std::mem::take(&mut self.chunk);
-        if !chunk.is_empty() {
-            self.partial = BytesMut::from(&chunk[..]);
-        }
+        (self.make_room)(&mut self.partial, chunk.len(), frame_len);
+        self.partial.extend_from_slice(&chunk);
         self.partial_len = frame_len;
     }
 
@@ -365,6 +379,19 @@ impl Decoder {
             });
         }
         Ok(header)
+    }
+}
+
+/// From the heap: what is needed, and beyond [`GROWTH_MIN`] in steps that double.
+fn make_room(partial: &mut BytesMut, more: usize, total: usize) {
+    let come = partial.len();
+    if partial.capacity().saturating_sub(come) < more {
+        let step = if come < DIRECT_READ_AFTER {
+            more
+        } else {
+            come.max(GROWTH_MIN).min(total.saturating_sub(come))
+        };
+        partial.reserve(step.max(more));
     }
 }
 

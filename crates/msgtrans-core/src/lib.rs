@@ -48,7 +48,7 @@ pub use close_reason::{CloseReason, Code, Initiator};
 pub use codec::{encode, encoded_len};
 pub use connection_info::{ConnectionInfo, PeerAddress};
 pub use control::{Features, Goodbye, Hello, Resume, Welcome};
-pub use decoder::{Decoded, Decoder, ReadTarget};
+pub use decoder::{Decoded, Decoder, MakeRoom, ReadTarget};
 pub use error::{
     BindError, ConfigError, ConnectError, DecodeError, EncodeError, HandlerError, RequestError,
     SendError, SendErrorKind, Severity, TransportError,

@@ -1,7 +1,7 @@
 //! A leased buffer: filled by one owner, then shared as `Bytes` until the last slice drops.
 
 use crate::pool::Shared;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -12,8 +12,10 @@ use std::sync::Arc;
 /// It starts empty and shows only what was put into it, so nothing of an earlier lease is ever seen.
 /// It derefs to those bytes. It never grows beyond [`capacity`](Self::capacity).
 pub struct PooledBuf {
-    // Its capacity never changes while it belongs to a tier.
-    bytes: Vec<u8>,
+    // Neither split nor grown while it belongs to a tier.
+    bytes: BytesMut,
+    // What of it is lent: a tier's buffers may have a little more than their length.
+    capacity: usize,
     home: Home,
 }
 
@@ -28,18 +30,22 @@ pub(crate) struct Home {
 }
 
 impl PooledBuf {
-    pub(crate) fn new(bytes: Vec<u8>, home: Home) -> Self {
-        Self { bytes, home }
+    pub(crate) fn new(bytes: BytesMut, capacity: usize, home: Home) -> Self {
+        Self {
+            bytes,
+            capacity,
+            home,
+        }
     }
 
     /// How many bytes fit in all: at least as many as were asked for.
     pub fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        self.capacity
     }
 
     /// How many more bytes fit.
     pub fn remaining(&self) -> usize {
-        self.bytes.capacity() - self.bytes.len()
+        self.capacity - self.bytes.len()
     }
 
     /// Appends as much of `bytes` as fits and says how much that was.

@@ -30,6 +30,7 @@ mod buffer;
 mod config;
 mod counting;
 pub mod heap;
+mod memory;
 mod pool;
 mod primitive;
 mod stats;

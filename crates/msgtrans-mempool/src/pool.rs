@@ -5,6 +5,7 @@ use crate::config::{MemoryPoolConfig, MemoryPoolConfigError};
 use crate::stats::{PoolStats, TierChange, TuneReport};
 use crate::tier::{Tier, Window};
 use crate::topology::{self, Topology};
+use bytes::BytesMut;
 use msgtrans_lockfree::{Counter, Histogram, HistogramSnapshot};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,6 +44,11 @@ impl BufferPool {
     /// The first value of the configuration that is out of bounds.
     pub fn new(config: MemoryPoolConfig) -> Result<Self, MemoryPoolConfigError> {
         config.check()?;
+        Ok(Self::unchecked(config))
+    }
+
+    /// For a configuration that is known to be right.
+    pub(crate) fn unchecked(config: MemoryPoolConfig) -> Self {
         let topology = Topology::machine();
         let shards = config
             .shards
@@ -64,7 +70,7 @@ impl BufferPool {
         if config.prewarm {
             pool.prewarm();
         }
-        Ok(pool)
+        pool
     }
 
     /// Leases an empty buffer that takes at least `len` bytes.
@@ -74,18 +80,19 @@ impl BufferPool {
     pub fn lease(&self, len: usize) -> PooledBuf {
         let shared = &self.shared;
         shared.sizes.record(len as u64);
-        let shard = topology::home_processor() % shared.search.len();
+        let shard = shared.home();
         let tier = shared.tiers.iter().position(|tier| len <= tier.len);
-        let bytes = match tier {
-            Some(tier) => shared.tiers[tier].take(len, &shared.search[shard]),
+        let (bytes, capacity) = match tier.map(|tier| &shared.tiers[tier]) {
+            Some(tier) => (tier.take(len, &shared.search[shard]), tier.len),
             None => {
                 shared.oversized.add(1);
-                Vec::with_capacity(len)
+                (BytesMut::with_capacity(len), len)
             }
         };
         let pool = Arc::clone(shared);
         PooledBuf::new(
             bytes,
+            capacity,
             Home {
                 pool,
                 tier,
@@ -93,6 +100,43 @@ impl BufferPool {
                 requested: len,
             },
         )
+    }
+
+    /// Lends an empty buffer that takes at least `len` bytes and needs no owner to come home: whoever
+    /// lends next and finds nothing free looks at the oldest ones, and takes one of which no part is
+    /// held any more. Unlike a [`lease`](Self::lease) it can be split and frozen without an allocation.
+    ///
+    /// Beyond what the pool keeps and beyond the largest tier it is a buffer of its own, of `len` bytes.
+    /// Growing it beyond its capacity makes it one, too.
+    ///
+    /// ```
+    /// use msgtrans_mempool::{BufferPool, MemoryPoolConfig};
+    ///
+    /// let pool = BufferPool::new(MemoryPoolConfig::default())?;
+    /// let mut buffer = pool.lend(100_000);
+    /// buffer.extend_from_slice(b"two frames");
+    /// let first = buffer.split_to(3).freeze();
+    /// drop(buffer);
+    /// assert_eq!((pool.lend(100_000).len(), pool.stats().tiers[2].misses), (0, 2)); // `first` holds it
+    /// drop(first);
+    /// assert_eq!((pool.lend(100_000).len(), pool.stats().tiers[2].hits), (0, 1));
+    /// # Ok::<(), msgtrans_mempool::MemoryPoolConfigError>(())
+    /// ```
+    pub fn lend(&self, len: usize) -> BytesMut {
+        self.lend_counted(len).0
+    }
+
+    /// As [`lend`](Self::lend), and whether it needed no allocation.
+    pub(crate) fn lend_counted(&self, len: usize) -> (BytesMut, bool) {
+        let shared = &self.shared;
+        shared.sizes.record(len as u64);
+        match shared.tiers.iter().find(|tier| len <= tier.len) {
+            Some(tier) => tier.lend(len, &shared.search[shared.home()]),
+            None => {
+                shared.oversized.add(1);
+                (BytesMut::with_capacity(len), false)
+            }
+        }
     }
 
     /// Leases a buffer that shows `len` zero bytes, for callers that fill a slice.
@@ -114,6 +158,7 @@ impl BufferPool {
     /// Frees the free buffers beyond the most that were out at once since the last trim. Returns
     /// the bytes freed. Called twice without a lease in between, it frees everything.
     pub fn trim(&self) -> usize {
+        self.shared.bring_home();
         self.shared
             .tiers
             .iter()
@@ -149,8 +194,23 @@ impl BufferPool {
         report
     }
 
-    /// What the pool did and holds.
+    /// Frees every free buffer.
+    pub(crate) fn free_all(&self) {
+        self.shared.bring_home();
+        for tier in &self.shared.tiers {
+            tier.shrink_to(0);
+        }
+    }
+
+    /// The tier in the middle, and the order in which this thread looks through its lists.
+    pub(crate) fn medium(&self) -> (&Tier, &[usize]) {
+        let shared = &self.shared;
+        (&shared.tiers[1], &shared.search[shared.home()])
+    }
+
+    /// What the pool did and holds. Looks at every lent buffer.
     pub fn stats(&self) -> PoolStats {
+        self.shared.bring_home();
         PoolStats {
             tiers: [0, 1, 2].map(|tier| self.shared.tiers[tier].stats()),
             oversized: self.shared.oversized.get(),
@@ -179,7 +239,18 @@ fn tune(tier: &Tier) -> Option<TierChange> {
 }
 
 impl Shared {
-    pub(crate) fn put(&self, bytes: Vec<u8>, home: &Home) {
+    /// The free list of this thread.
+    fn home(&self) -> usize {
+        topology::home_processor() % self.search.len()
+    }
+
+    fn bring_home(&self) {
+        for tier in &self.tiers {
+            tier.bring_home(&self.search[self.home()]);
+        }
+    }
+
+    pub(crate) fn put(&self, bytes: BytesMut, home: &Home) {
         if let Some(tier) = home.tier {
             self.tiers[tier].put(bytes, home.requested, &self.search[home.shard]);
         }

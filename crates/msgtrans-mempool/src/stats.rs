@@ -33,7 +33,7 @@ impl TierStats {
 
 /// A [`BufferPool`](crate::BufferPool) at one moment. The numbers are each right, though not of one
 /// instant while others lease.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
     /// Small, medium, large.

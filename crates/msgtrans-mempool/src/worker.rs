@@ -8,15 +8,20 @@
 //!
 //! 1. little of it was used: on this thread's stack as it is (4 at most). The next read goes behind
 //!    the last one, whoever holds slices of it, so that a lone message costs no look at who does;
-//! 2. nobody holds a slice: made whole, and on the stack, else on the shared stack (17 MiB at most
-//!    over all threads), else freed;
-//! 3. slices still live: parked on this thread (4 at most, oldest let go first) and looked at again
-//!    by later takes. A buffer that is let go is freed by its last slice.
+//! 2. nobody holds a slice: made whole, and on the stack, else back to the pool;
+//! 3. slices still live: parked on this thread (4 at most) and looked at again by later takes. The
+//!    oldest one beyond goes to the pool, and is home once its last slice drops.
+//!
+//! The [pool](stats) behind all threads is a [`BufferPool`] of what is worth keeping: read buffers, and
+//! in sizes below and above them the memory in which large frames gather ([`make_room`]).
 //!
 //! Buffers are not zeroed: `BytesMut` shows nobody what he has not written himself.
 
+use crate::config::MemoryPoolConfig;
+use crate::memory::restore;
+use crate::pool::BufferPool;
+use crate::stats::PoolStats;
 use bytes::{Buf, BufMut, BytesMut};
-use crossbeam_queue::ArrayQueue;
 use msgtrans_lockfree::Counter;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -31,23 +36,30 @@ pub const READ_BUFFER_LEN: usize = 256 * 1024;
 /// An out buffer that grew beyond this many bytes (1 MiB) is freed instead of kept.
 pub const OUT_BUFFER_KEPT_MAX: usize = 1024 * 1024;
 
-// A page: kernel copies into a buffer that is not aligned relative to the source run at 2 to 3 GB/s
-// instead of 40, and large blocks of glibc start at page + 16, the worst phase.
-const PAGE: usize = 4096;
 // Where a read behind another one starts: aligned for the kernel's copy, and no cache line is shared
 // with bytes that somebody else may be looking at.
 const LINE: usize = 64;
 // What small reads may use up of a buffer before it is made whole again: some 100 lone messages, and
 // little enough to stay in the nearest cache.
 const SMALL_READS_LEN: usize = 16 * 1024;
-const ALLOCATED: usize = READ_BUFFER_LEN + SMALL_READS_LEN + PAGE;
+const READ_LEN: usize = READ_BUFFER_LEN + SMALL_READS_LEN;
 // Four nested passes are more than a worker ever has at once; 1 MiB a thread.
 const READ_STACK_MAX: usize = 4;
 // A parked buffer keeps its memory for as long as its slices live; 1 MiB a thread.
 const PARKED_MAX: usize = 4;
 const OUT_STACK_MAX: usize = 4;
-// What the threads together may leave for one another: 64 buffers, 17 MiB.
-const SHARED_MAX: usize = 64;
+// Frames of 64 KiB and of 1 MiB, with a page for their headers.
+const SMALL_LEN: usize = 68 * 1024;
+const LARGE_LEN: usize = 1028 * 1024;
+// What the pool keeps: 4 MiB, 17 MiB and what the stacks of the threads hold, 16 MiB.
+const SMALL_COUNT: usize = 64;
+const READ_COUNT: usize = 64;
+const LARGE_COUNT: usize = 16;
+// A frame of which fewer bytes have come gets no more memory than these: a header alone, whatever it
+// claims, must not cost its receiver a buffer.
+const GATHER_MIN: usize = 16 * 1024;
+// How far the memory of a frame may run ahead of what has come: each size is four times the one below.
+const GATHER_AHEAD: usize = 4;
 // Statistics leave the thread once in so many takes, not on each.
 const FLUSH_EVERY: u32 = 64;
 
@@ -63,9 +75,57 @@ pub fn take_read_buffer() -> ReadBuffer {
         local.count(kept.is_some(), Kind::Read);
         kept
     });
+    let bytes = kept.flatten().unwrap_or_else(take_pooled);
     ReadBuffer {
-        bytes: Some(kept.flatten().unwrap_or_else(allocate)),
+        start: bytes.as_ptr().addr(),
+        len: bytes.capacity(),
+        bytes,
     }
+}
+
+/// Makes room for `more` bytes in `bytes`, which has what has come of a frame of `total` bytes in all.
+///
+/// Memory: what is needed, where that is less than 16 KiB; then 68 KiB, 272 KiB or 1028 KiB from the
+/// pool, at most four times what has come with these bytes, or 68 KiB; beyond, and where the pool has
+/// lent all that it keeps, it is allocated, twice that at most. What `total` claims reserves nothing.
+///
+/// # Cost
+/// Nothing where there is room. Else some 100 ns, and a copy of what has come.
+pub fn make_room(bytes: &mut BytesMut, more: usize, total: usize) {
+    let come = bytes.len();
+    if bytes.capacity() - come < more {
+        grow(bytes, come.saturating_add(more), total);
+    }
+}
+
+#[cold]
+fn grow(bytes: &mut BytesMut, needed: usize, total: usize) {
+    let come = bytes.len();
+    if needed < GATHER_MIN {
+        return bytes.reserve(needed - come);
+    }
+    // There is one of at most four times for any need, so this runs only so far ahead of what has come.
+    let ahead = needed.saturating_mul(GATHER_AHEAD).max(SMALL_LEN);
+    let mut lens = [SMALL_LEN, READ_LEN, LARGE_LEN]
+        .into_iter()
+        .filter(|len| (needed..=ahead).contains(len));
+    let Some(mut len) = lens.next() else {
+        totals().frame_misses.add(1);
+        // What is larger than all of them grows in place, by remapping.
+        return bytes.reserve(needed.max(total.min(needed.saturating_mul(2))) - come);
+    };
+    if len < total {
+        len = lens.next().unwrap_or(len);
+    }
+    let (mut grown, hit) = pool().lend_counted(len);
+    let totals = totals();
+    if hit {
+        totals.frame_hits.add(1);
+    } else {
+        totals.frame_misses.add(1);
+    }
+    grown.extend_from_slice(bytes);
+    *bytes = grown;
 }
 
 /// Takes an empty out buffer, with the capacity that its last use grew it to.
@@ -99,25 +159,28 @@ pub fn put_out_buffer(mut buffer: Vec<u8>) {
 pub fn stats() -> WorkerStats {
     with_local(Local::flush);
     let totals = totals();
+    let pool = pool().stats();
     WorkerStats {
         read_hits: totals.read_hits.get(),
         read_misses: totals.read_misses.get(),
+        frame_hits: totals.frame_hits.get(),
+        frame_misses: totals.frame_misses.get(),
         out_hits: totals.out_hits.get(),
         out_misses: totals.out_misses.get(),
-        read_let_go: totals.read_let_go.get(),
-        shared_bytes: totals.shared.len() * ALLOCATED,
+        shared_bytes: pool.free_bytes(),
+        pool,
     }
 }
 
-/// Gives memory back: frees this thread's stacks and the shared one at once, and makes every other
-/// thread free its own on its next take.
+/// Gives memory back: frees this thread's stacks and what is free in the pool at once, and makes every
+/// other thread free its own on its next take.
 ///
 /// A thread that never takes again keeps what it holds, at most 2 MiB of read buffers.
 pub fn trim() {
     // Relaxed: a thread that sees it later only trims later.
     TRIMS.fetch_add(1, Ordering::Relaxed);
     with_local(Local::trim_if_asked);
-    while totals().shared.pop().is_some() {}
+    pool().free_all();
 }
 
 /// A buffer to read a socket into. Dropping it gives it back.
@@ -134,8 +197,10 @@ pub fn trim() {
 /// assert_eq!(&first[..], b"two");
 /// ```
 pub struct ReadBuffer {
-    // `None` only once dropped.
-    bytes: Option<BytesMut>,
+    bytes: BytesMut,
+    // Where it began and what it had room for: what lies somewhere else at the end is not ours.
+    start: usize,
+    len: usize,
 }
 
 impl ReadBuffer {
@@ -144,7 +209,7 @@ impl ReadBuffer {
     /// Bytes that are left in it when it is given back are gone: take a partial frame out first.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut BytesMut {
-        self.bytes.get_or_insert_with(allocate)
+        &mut self.bytes
     }
 
     /// Gives the buffer back; the same as dropping it, said aloud.
@@ -154,10 +219,16 @@ impl ReadBuffer {
 
 impl Drop for ReadBuffer {
     fn drop(&mut self) {
-        if let Some(mut bytes) = self.bytes.take() {
-            let fit = renew(&mut bytes);
-            // While the thread is torn down its stacks are gone, and the buffer is simply freed.
-            with_local(|local| local.put_read(bytes, fit));
+        let mut bytes = std::mem::take(&mut self.bytes);
+        if bytes.as_ptr().addr().wrapping_sub(self.start) > self.len {
+            return pool().medium().0.forget();
+        }
+        let fit = renew(&mut bytes);
+        let mut left = Some(bytes);
+        with_local(|local| left = left.take().and_then(|bytes| local.put_read(bytes, fit)));
+        // What the thread has no place for; all of it while the thread is torn down.
+        if let Some(bytes) = left {
+            put_pooled(bytes);
         }
     }
 }
@@ -165,8 +236,8 @@ impl Drop for ReadBuffer {
 impl fmt::Debug for ReadBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReadBuffer")
-            .field("len", &self.bytes.as_ref().map(BytesMut::len))
-            .field("capacity", &self.bytes.as_ref().map(BytesMut::capacity))
+            .field("len", &self.bytes.len())
+            .field("capacity", &self.bytes.capacity())
             .finish()
     }
 }
@@ -179,42 +250,58 @@ pub struct WorkerStats {
     pub read_hits: u64,
     /// Read buffers that had to be allocated.
     pub read_misses: u64,
+    /// Times that a large frame in progress got memory without allocating.
+    pub frame_hits: u64,
+    /// Times that memory for one had to be allocated.
+    pub frame_misses: u64,
     /// Out buffers taken with capacity.
     pub out_hits: u64,
     /// Out buffers that started empty.
     pub out_misses: u64,
-    /// Read buffers freed because every stack was full.
-    pub read_let_go: u64,
-    /// Bytes on the shared stack now.
+    /// Bytes that lie free in the pool.
     pub shared_bytes: usize,
+    /// The pool behind all threads: buffers for frames of 64 KiB, read buffers, buffers for frames of
+    /// 1 MiB. A read buffer counts as leased while it is on a thread's stack.
+    pub pool: PoolStats,
 }
 
 impl WorkerStats {
     /// The share of read buffers taken without allocating, 0 to 1; 1 when none was taken.
     pub fn read_hit_rate(&self) -> f64 {
-        let takes = self.read_hits + self.read_misses;
-        if takes == 0 {
-            1.0
-        } else {
-            self.read_hits as f64 / takes as f64
-        }
+        share(self.read_hits, self.read_misses)
+    }
+
+    /// The share of times that a large frame in progress got memory without allocating, 0 to 1; 1 when
+    /// none did.
+    pub fn frame_hit_rate(&self) -> f64 {
+        share(self.frame_hits, self.frame_misses)
     }
 }
 
-#[cold]
-fn allocate() -> BytesMut {
-    let mut bytes = BytesMut::with_capacity(ALLOCATED);
-    align_to_page(&mut bytes);
-    bytes
+fn share(hits: u64, misses: u64) -> f64 {
+    let all = hits + misses;
+    if all == 0 {
+        1.0
+    } else {
+        hits as f64 / all as f64
+    }
 }
 
-/// Moves the start of an empty buffer to the next page boundary.
-fn align_to_page(bytes: &mut BytesMut) {
-    let gap = bytes.as_ptr().align_offset(PAGE);
-    if gap > 0 {
-        // Splitting within the spare capacity writes nothing; filling the gap and advancing over it
-        // cost 4 KiB of cache at each turn.
-        *bytes = bytes.split_off(gap);
+/// A read buffer from the pool, allocated if it has none.
+#[cold]
+fn take_pooled() -> BytesMut {
+    let (tier, search) = pool().medium();
+    tier.take(tier.len, search)
+}
+
+/// Back to the pool with a read buffer, or what is left of it while slices of it live.
+#[cold]
+fn put_pooled(mut bytes: BytesMut) {
+    let (tier, search) = pool().medium();
+    if restore(&mut bytes, tier.len) {
+        tier.put(bytes, tier.len, search);
+    } else {
+        tier.park(bytes);
     }
 }
 
@@ -225,23 +312,13 @@ fn renew(bytes: &mut BytesMut) -> bool {
     bytes.clear();
     let gap = bytes.as_ptr().align_offset(LINE);
     if bytes.capacity() < READ_BUFFER_LEN.saturating_add(gap) {
-        return restore(bytes);
+        return restore(bytes, READ_LEN);
     }
     if gap > 0 {
         // Cheaper than a split, which counts a reference up and down.
         bytes.put_bytes(0, gap);
         bytes.advance(gap);
     }
-    true
-}
-
-/// Makes an empty buffer whole, unless slices of it still live.
-fn restore(bytes: &mut BytesMut) -> bool {
-    // Reclaiming moves the start back to that of the allocation, which is not aligned.
-    if !bytes.try_reclaim(ALLOCATED) {
-        return false;
-    }
-    align_to_page(bytes);
     true
 }
 
@@ -282,39 +359,37 @@ impl Local {
         }
     }
 
+    /// The first parked buffer whose slices are gone, of 4 at most; else a free one of the pool.
     #[cold]
     fn find_read(&mut self) -> Option<BytesMut> {
-        self.reclaim_parked().or_else(|| totals().shared.pop())
+        let mut parked = self.parked.iter_mut();
+        if let Some(free) = parked.position(|bytes| restore(bytes, READ_LEN)) {
+            return self.parked.remove(free);
+        }
+        let (tier, search) = pool().medium();
+        tier.take_free(tier.len, search)
     }
 
-    /// The first parked buffer whose slices are gone. Looks at 4 at most.
-    fn reclaim_parked(&mut self) -> Option<BytesMut> {
-        let free = self.parked.iter_mut().position(restore)?;
-        self.parked.remove(free)
+    /// Keeps a buffer, and says which one goes to the pool for it.
+    #[inline]
+    fn put_read(&mut self, bytes: BytesMut, fit: bool) -> Option<BytesMut> {
+        if !fit {
+            return self.park(bytes);
+        }
+        if self.read.len() == READ_STACK_MAX {
+            return Some(bytes);
+        }
+        self.read.push(bytes);
+        None
     }
 
-    fn put_read(&mut self, bytes: BytesMut, fit: bool) {
-        let surplus = if !fit {
-            // A buffer that was swapped for a small one by the user has nothing to wait for.
-            if bytes.capacity() == 0 {
-                return;
-            }
-            self.parked.push_back(bytes);
-            if self.parked.len() <= PARKED_MAX {
-                return;
-            }
-            let oldest = self.parked.pop_front();
-            match oldest.map(|mut oldest| (restore(&mut oldest), oldest)) {
-                Some((true, oldest)) => oldest,
-                _ => return totals().read_let_go.add(1),
-            }
+    #[cold]
+    fn park(&mut self, bytes: BytesMut) -> Option<BytesMut> {
+        self.parked.push_back(bytes);
+        if self.parked.len() > PARKED_MAX {
+            self.parked.pop_front()
         } else {
-            bytes
-        };
-        if self.read.len() < READ_STACK_MAX {
-            self.read.push(surplus);
-        } else if totals().shared.push(surplus).is_err() {
-            totals().read_let_go.add(1);
+            None
         }
     }
 
@@ -330,9 +405,13 @@ impl Local {
     #[cold]
     fn trim(&mut self, asked: usize) {
         self.trims = asked;
-        self.read = Vec::new();
-        self.parked = VecDeque::new();
         self.out = Vec::new();
+        let (tier, _) = pool().medium();
+        for bytes in self.read.drain(..).chain(self.parked.drain(..)) {
+            // Before it is counted as gone: the pool never has less than exists.
+            drop(bytes);
+            tier.forget();
+        }
     }
 
     #[inline]
@@ -363,6 +442,10 @@ impl Local {
 impl Drop for Local {
     fn drop(&mut self) {
         self.flush();
+        self.read
+            .drain(..)
+            .chain(self.parked.drain(..))
+            .for_each(put_pooled);
     }
 }
 
@@ -382,10 +465,10 @@ fn with_local<R>(f: impl FnOnce(&mut Local) -> R) -> Option<R> {
 struct Totals {
     read_hits: Counter,
     read_misses: Counter,
+    frame_hits: Counter,
+    frame_misses: Counter,
     out_hits: Counter,
     out_misses: Counter,
-    read_let_go: Counter,
-    shared: ArrayQueue<BytesMut>,
 }
 
 /// Raised by `trim`, compared by every thread on its takes.
@@ -396,9 +479,32 @@ fn totals() -> &'static Totals {
     TOTALS.get_or_init(|| Totals {
         read_hits: Counter::new(),
         read_misses: Counter::new(),
+        frame_hits: Counter::new(),
+        frame_misses: Counter::new(),
         out_hits: Counter::new(),
         out_misses: Counter::new(),
-        read_let_go: Counter::new(),
-        shared: ArrayQueue::new(SHARED_MAX),
     })
+}
+
+const POOL: MemoryPoolConfig = MemoryPoolConfig::new()
+    .small_len(SMALL_LEN)
+    .small_count(SMALL_COUNT)
+    .medium_len(READ_LEN)
+    .medium_count(READ_COUNT)
+    .large_len(LARGE_LEN)
+    .large_count(LARGE_COUNT);
+
+fn pool() -> &'static BufferPool {
+    static SHARED: OnceLock<BufferPool> = OnceLock::new();
+    SHARED.get_or_init(|| BufferPool::unchecked(POOL))
+}
+
+#[cfg(all(test, not(msgtrans_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_of_the_pool_is_legal() {
+        assert_eq!(POOL.check(), Ok(()));
+    }
 }

@@ -25,7 +25,7 @@ const LINGER_BYTES_MAX: u64 = 64 * 1024;
 /// Frames back to back on a byte stream, as on TCP, TLS and Unix sockets.
 ///
 /// Holds no buffer while idle: reads go into a buffer leased from the worker once the stream is readable, packets are
-/// slices of it, and an incomplete frame is copied out.
+/// slices of it, and an incomplete frame is copied out, a large one into a buffer of the pool.
 #[derive(Debug)]
 pub struct StreamConnection<S> {
     stream: S,
@@ -59,7 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamConnection<S> {
     ) -> Self {
         Self {
             stream,
-            decoder: Decoder::new(accept, limits),
+            decoder: Decoder::new(accept, limits).with_memory(worker::make_room),
             info,
             progress: Progress::default(),
             buffered,

@@ -4,12 +4,13 @@
 //! [`MessageReader::step`] takes everything it is given. A frame that is all there is unmasked where it
 //! lies and handed out as a range of the caller's buffer; what is cut off by the end of the buffer
 //! moves into the reader, which therefore leaves no reason to keep a read buffer while nothing
-//! arrives. The memory that the reader holds is what it has received and not yet handed out, at most
-//! doubled by growth: a claimed length reserves nothing.
+//! arrives. The memory that the reader holds is what it has received and not yet handed out, large
+//! messages in buffers of the pool (see [`worker::make_room`]): a claimed length reserves nothing.
 
 use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
+use msgtrans_mempool::worker;
 
 use crate::frame::{
     FRAME_HEADER_LEN_MAX, FrameError, FrameHeader, OpCode, Role, parse_frame_header,
@@ -33,8 +34,8 @@ const DIRECT_READ_MIN: usize = 32 * 1024;
 /// A message of which fewer bytes have come is read through the shared buffer, however long it claims
 /// to be: a header alone must not cost its receiver a buffer.
 const DIRECT_READ_AFTER: usize = 16 * 1024;
-/// The least step by which a large message's own buffer grows; it doubles with what has arrived.
-const GROWTH_MIN: usize = 32 * 1024;
+/// A read straight into the message's own buffer finds at least so much room.
+const ROOM_MIN: usize = 16 * 1024;
 
 /// What a message or control frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,14 +304,12 @@ impl MessageReader {
     /// [`direct_len`](Self::direct_len) bytes as they come from the peer, and hand them over with
     /// [`take_direct`](Self::take_direct).
     ///
-    /// Memory: twice what has arrived of the message plus 64 KiB at most, whatever its header claims.
+    /// Memory: that of [`worker::make_room`], whatever the frame's header claims.
     pub fn direct_buffer(&mut self) -> &mut BytesMut {
         let missing = self.frame_remaining();
-        let received = self.body.len();
         // Less room than this is not worth a system call.
-        if self.body.capacity() - received < missing.min(GROWTH_MIN / 2) {
-            self.body.reserve(received.max(GROWTH_MIN).min(missing));
-        }
+        let total = self.body.len() + missing;
+        worker::make_room(&mut self.body, missing.min(ROOM_MIN), total);
         &mut self.body
     }
 
@@ -563,6 +562,8 @@ impl MessageReader {
         let target = if frame.opcode.is_control() {
             &mut self.control
         } else {
+            let total = self.body.len() + frame.remaining;
+            worker::make_room(&mut self.body, taken, total);
             &mut self.body
         };
         let start = target.len();

@@ -1,6 +1,6 @@
 //! Worker buffers: alignment, reuse, parking, and nothing stale.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use msgtrans_mempool::worker::{
     self, OUT_BUFFER_KEPT_MAX, READ_BUFFER_LEN, ReadBuffer, put_out_buffer, take_out_buffer,
     take_read_buffer,
@@ -159,21 +159,81 @@ fn steady_state_allocates_nothing() {
 }
 
 #[test]
-fn kept_slices_pin_a_bounded_number_of_parked_buffers() {
+fn buffers_whose_slices_are_kept_come_home_through_the_pool() {
     on_a_fresh_thread(|| {
-        let before = worker::stats().read_let_go;
-        let slices: Vec<Bytes> = (0..20)
-            .map(|_| {
-                let mut buffer = take_read_buffer();
-                buffer.bytes_mut().put_slice(b"kept");
-                buffer.bytes_mut().put_bytes(0, LARGE);
-                buffer.bytes_mut().split().freeze().slice(..4)
-            })
-            .collect();
-        // Of 20 buffers at most 4 stay parked; other tests may let go of some as well.
-        assert!(worker::stats().read_let_go - before >= 16);
+        let mut seen = std::collections::HashSet::new();
+        let mut keep = |count: usize| -> Vec<Bytes> {
+            (0..count)
+                .map(|_| {
+                    let mut buffer = take_read_buffer();
+                    seen.insert(check_fit(&mut buffer));
+                    buffer.bytes_mut().put_slice(b"kept");
+                    buffer.bytes_mut().put_bytes(0, LARGE);
+                    buffer.bytes_mut().split().freeze().slice(..4)
+                })
+                .collect()
+        };
+        let slices = keep(20);
         assert!(slices.iter().all(|slice| slice == "kept"));
+        drop(slices);
+        // Of 20 buffers this thread has parked 4; the others are in the pool, which others use as well.
+        drop(keep(20));
+        assert!(seen.len() < 40, "none of them was used again");
     });
+}
+
+#[test]
+fn memory_of_a_large_frame_grows_with_what_has_come() {
+    on_a_fresh_thread(|| {
+        let total = 900_000;
+        let mut frame = BytesMut::new();
+        worker::make_room(&mut frame, 100, total);
+        assert!((100..1_000).contains(&frame.capacity()), "a claim");
+        let mut pools = Vec::new();
+        while frame.len() < total {
+            let more = 10_000.min(total - frame.len());
+            worker::make_room(&mut frame, more, total);
+            let (come, capacity) = (frame.len() + more, frame.capacity());
+            assert!(capacity >= come);
+            assert!(capacity <= 4 * come + 72 * 1024, "{capacity} for {come}");
+            if pools.last() != Some(&capacity) {
+                pools.push(capacity);
+            }
+            frame.put_bytes((frame.len() / 10_000) as u8, more);
+        }
+        assert!(pools.len() <= 6, "{pools:?}");
+        let whole = frame.freeze();
+        let right = |(index, byte): (usize, &u8)| usize::from(*byte) == index / 10_000;
+        assert!(whole.iter().enumerate().all(right), "lost while it grew");
+    });
+}
+
+#[test]
+fn memory_of_large_frames_comes_home() {
+    let _alone = TRIMMING.write();
+    let gather = |len: usize| {
+        let mut frame = BytesMut::new();
+        worker::make_room(&mut frame, 20_000, len);
+        frame.put_bytes(1, 20_000);
+        worker::make_room(&mut frame, len - 20_000, len);
+        frame.put_bytes(1, len - 20_000);
+        frame.freeze()
+    };
+    let before = worker::stats();
+    for len in [65_552, 250_000, 1_048_592] {
+        for _ in 0..20 {
+            // The last slice of one lives until the next one is whole.
+            let kept = gather(len).slice(len - 1..);
+            assert_eq!(gather(len).len() + kept.len(), len + 1);
+        }
+    }
+    let after = worker::stats();
+    let misses = after.frame_misses - before.frame_misses;
+    assert!(misses <= 8, "{misses} of 240 were allocated");
+    assert!(after.frame_hits - before.frame_hits >= 112);
+    let held: usize = after.pool.tiers.iter().map(|tier| tier.leased).sum();
+    let read = after.pool.tiers[1].leased;
+    assert_eq!(held, read, "no frame is under way");
 }
 
 #[test]
@@ -214,6 +274,9 @@ fn a_buffer_swapped_away_by_its_user_is_replaced_by_a_good_one() {
     on_a_fresh_thread(|| {
         let mut buffer = take_read_buffer();
         let taken = std::mem::take(buffer.bytes_mut());
+        drop(buffer);
+        let mut buffer = take_read_buffer();
+        *buffer.bytes_mut() = BytesMut::with_capacity(2 * READ_BUFFER_LEN);
         drop(buffer);
         check_fit(&mut take_read_buffer());
         assert!(taken.capacity() >= READ_BUFFER_LEN);

@@ -14,6 +14,8 @@ pub(super) struct Meters {
     open_fds: Gauge,
     threads: Gauge,
     read_buffer_hit_rate: Gauge,
+    frame_buffer_hit_rate: Gauge,
+    buffer_pool_bytes: Gauge,
     read_buffer_shared_bytes: Gauge,
 }
 
@@ -25,6 +27,8 @@ impl Meters {
             open_fds: gauge!("msgtrans_process_open_fds"),
             threads: gauge!("msgtrans_process_threads"),
             read_buffer_hit_rate: gauge!("msgtrans_read_buffer_hit_rate"),
+            frame_buffer_hit_rate: gauge!("msgtrans_frame_buffer_hit_rate"),
+            buffer_pool_bytes: gauge!("msgtrans_buffer_pool_bytes"),
             read_buffer_shared_bytes: gauge!("msgtrans_read_buffer_shared_bytes"),
         }
     }
@@ -43,6 +47,8 @@ impl Meters {
             self.cpu_seconds.set(cpu.as_secs_f64());
         }
         self.read_buffer_hit_rate.set(stats.read_buffer_hit_rate);
+        self.frame_buffer_hit_rate.set(stats.frame_buffer_hit_rate);
+        self.buffer_pool_bytes.set(stats.buffer_pool_bytes as f64);
         self.read_buffer_shared_bytes
             .set(stats.read_buffer_shared_bytes as f64);
     }

@@ -68,7 +68,11 @@ pub struct ProcessStats {
     pub threads: Option<u64>,
     /// The share of read buffers taken without allocating since the process began, 0 to 1; 1 when none was taken.
     pub read_buffer_hit_rate: f64,
-    /// Bytes of the read buffers that wait on the stack shared by all threads.
+    /// The share of times that a large frame in progress got memory without allocating, 0 to 1; 1 when none did.
+    pub frame_buffer_hit_rate: f64,
+    /// Bytes of all pooled buffers, lent or free.
+    pub buffer_pool_bytes: usize,
+    /// Bytes of the pooled buffers that are free.
     pub read_buffer_shared_bytes: usize,
     /// Times that this server's loop has given memory back: on a tick, when asked, after a crowd has gone.
     pub trims: u64,
@@ -88,6 +92,8 @@ impl ProcessStats {
             open_fds: None,
             threads: None,
             read_buffer_hit_rate: 1.0,
+            frame_buffer_hit_rate: 1.0,
+            buffer_pool_bytes: 0,
             read_buffer_shared_bytes: 0,
             trims: 0,
             sessions: 0,
@@ -264,6 +270,8 @@ impl<U: FnMut(), S: Fn() -> usize> Rounds<U, S> {
                 open_fds: process.open_fds,
                 threads: process.threads,
                 read_buffer_hit_rate: buffers.read_hit_rate(),
+                frame_buffer_hit_rate: buffers.frame_hit_rate(),
+                buffer_pool_bytes: buffers.pool.footprint(),
                 read_buffer_shared_bytes: buffers.shared_bytes,
                 trims: latest.trims,
                 sessions,

@@ -433,8 +433,8 @@ impl Packet {
 
     /// Sets the extended header.
     #[must_use]
-    pub fn with_ext_header(mut self, ext_header: impl Into<Bytes>) -> Self {
-        self.ext_header = ext_header.into().into();
+    pub fn with_ext_header(mut self, ext_header: impl Into<ExtHeader>) -> Self {
+        self.ext_header = ext_header.into();
         self
     }
 

@@ -74,7 +74,7 @@ impl Handler for Mirror {
         if self.messages {
             let back = Packet::binary(packet.payload)
                 .with_biz_type(packet.biz_type)
-                .with_ext_header(packet.ext_header.to_bytes());
+                .with_ext_header(packet.ext_header);
             session.send(back).await?;
         }
         Ok(())

@@ -10,6 +10,7 @@ mod autobahn;
 mod bench;
 mod ci;
 mod conformance;
+mod counts;
 mod crate_counts;
 mod endurance;
 mod floors;
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
     let workspace = Workspace::locate();
     let takes_arguments = matches!(
         task.as_str(),
-        "ci" | "autobahn" | "bench" | "churn" | "fuzz" | "interop"
+        "ci" | "autobahn" | "bench" | "churn" | "counts" | "fuzz" | "interop"
     );
     if !takes_arguments && !rest.is_empty() {
         return usage_error(&format!("`{task}` takes no arguments"));
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         "audit" => audit::run(&workspace),
         "autobahn" => autobahn::run(&workspace, rest),
         "bench" => bench::run(&workspace, rest),
+        "counts" => counts::task(&workspace, rest),
         "fuzz" => fuzz::run(&workspace, rest),
         "churn" => endurance::run(&workspace, "churn", rest),
         "interop" => interop::run(&workspace, rest),

@@ -1,0 +1,134 @@
+//! Echoes of a whole server over loopback; the client is a thread that writes a batch and reads it back, in one call
+//! each, so that nearly all that is counted is the server's.
+
+use crate::{BATCH, PAYLOAD};
+use bench_kit::frame::{self, HEADER_LEN, Header};
+use bench_kit::websocket::{self, BINARY, HEADER_MAX};
+use msgtrans::{Handler, HandlerError, Packet, Session, TransportServer};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use tokio::sync::oneshot;
+
+const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0xe8];
+const KEY: &str = "bXNndHJhbnMtYmVuY2gtMQ==";
+
+struct Echo;
+
+impl Handler for Echo {
+    async fn on_message(&self, session: &Session, packet: Packet) -> Result<(), HandlerError> {
+        session.send(packet).await?;
+        Ok(())
+    }
+}
+
+pub(crate) fn tcp(times: u32) -> Result<(), String> {
+    serve("tcp://127.0.0.1:0", times)
+}
+
+pub(crate) fn ws(times: u32) -> Result<(), String> {
+    serve("ws://127.0.0.1:0", times)
+}
+
+fn serve(url: &str, times: u32) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let server = TransportServer::builder()
+            .with_protocol(url)
+            .with_handler(Echo)
+            .build()
+            .await
+            .map_err(|error| error.to_string())?;
+        server.start().map_err(|error| error.to_string())?;
+        let endpoints = server.local_endpoints();
+        let url = endpoints.first().ok_or("it listens nowhere")?.to_string();
+        let (done, ended) = oneshot::channel();
+        std::thread::spawn(move || {
+            // Who waits for it ends the process.
+            let _ = done.send(client(&url, times).map_err(|error| error.to_string()));
+        });
+        ended.await.map_err(|error| error.to_string())?
+    })
+}
+
+fn client(url: &str, times: u32) -> io::Result<()> {
+    let (scheme, address) = url.split_once("://").unwrap_or_default();
+    let ws = scheme == "ws";
+    let address = address.trim_end_matches('/');
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    if ws {
+        upgrade(&mut stream, address)?;
+    }
+    let mut hello = Vec::new();
+    frame::push_tlv(&mut hello, 1, &16_842_767u32.to_be_bytes());
+    frame::push_tlv(&mut hello, 2, &0u32.to_be_bytes());
+    stream.write_all(&enveloped(ws, frame::HELLO, 0, &hello))?;
+    // Welcome is all that comes, and it is short enough to come whole.
+    let mut welcome = [0; 1024];
+    if stream.read(&mut welcome)? < HEADER_LEN {
+        return Err(io::Error::other("no Welcome"));
+    }
+    let (mut sent, mut due) = (Vec::new(), Vec::new());
+    for id in 1..=BATCH {
+        let payload = [id as u8; PAYLOAD];
+        sent.extend(enveloped(ws, frame::ONE_WAY, id, &payload));
+        if ws {
+            due.extend([BINARY, (HEADER_LEN + PAYLOAD) as u8]);
+        }
+        due.extend(header(frame::ONE_WAY, id, PAYLOAD).encode());
+        due.extend(payload);
+    }
+    let mut got = vec![0; due.len()];
+    for _ in 0..times {
+        stream.write_all(&sent)?;
+        stream.read_exact(&mut got)?;
+        if got != due {
+            return Err(io::Error::other("another echo than was sent"));
+        }
+    }
+    Ok(())
+}
+
+fn upgrade(stream: &mut TcpStream, host: &str) -> io::Result<()> {
+    let request = websocket::upgrade_request(host, KEY, Some("msgtrans.v2"));
+    stream.write_all(request.as_bytes())?;
+    let mut head = Vec::new();
+    while websocket::http_head_len(&head).is_none() {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    if !head.starts_with(b"HTTP/1.1 101") {
+        return Err(io::Error::other("no upgrade"));
+    }
+    Ok(())
+}
+
+fn header(packet_type: u8, message_id: u32, payload: usize) -> Header {
+    Header {
+        version: 2,
+        packet_type,
+        message_id,
+        payload_len: payload as u32,
+        ..Header::default()
+    }
+}
+
+fn enveloped(ws: bool, packet_type: u8, id: u32, payload: &[u8]) -> Vec<u8> {
+    let frame = [
+        &header(packet_type, id, payload.len()).encode()[..],
+        payload,
+    ]
+    .concat();
+    if !ws {
+        return frame;
+    }
+    let mut head = [0; HEADER_MAX];
+    let len = websocket::encode_head(&mut head, BINARY, frame.len(), Some(MASK));
+    let mut out = head[..len].to_vec();
+    websocket::extend_masked(&mut out, &frame, MASK);
+    out
+}

@@ -29,7 +29,15 @@ pub fn loopback(port: u16) -> std::io::Result<TcpListener> {
 /// # Errors
 /// When standard output is closed.
 pub fn announce(scheme: &str, listener: &TcpListener) -> std::io::Result<()> {
+    say(&format!("{scheme}://{}", listener.local_addr()?))
+}
+
+/// Prints `listening URL`.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn say(url: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "listening {scheme}://{}", listener.local_addr()?)?;
+    writeln!(out, "listening {url}")?;
     out.flush()
 }

@@ -8,6 +8,9 @@ mod tokio_servers;
 mod ws;
 
 use clap::{Args, Parser, Subcommand};
+use rustix::fd::OwnedFd;
+use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Hand-written servers to measure against. Each prints `listening SCHEME://ADDRESS` once it accepts.
@@ -21,6 +24,8 @@ struct Cli {
 enum Kind {
     /// Frames with a 16-byte header over TCP: whole frames are parsed, one write answers a batch
     Tcp(Work),
+    /// The same over a Unix socket
+    Unix(UnixWork),
     /// The same frames inside WebSocket messages
     Ws(Work),
     /// Frames over TCP: each message goes to every connection, one write for each
@@ -34,15 +39,29 @@ enum Kind {
 }
 
 #[derive(Args)]
-struct Work {
+struct Role {
     /// Answer each message with itself
     #[arg(long, conflicts_with = "sink", required_unless_present = "sink")]
     echo: bool,
     /// Count one-way messages, answer each Request with the count (8 bytes, big-endian)
     #[arg(long)]
     sink: bool,
+}
+
+#[derive(Args)]
+struct Work {
+    #[command(flatten)]
+    role: Role,
     #[command(flatten)]
     port: Port,
+}
+
+#[derive(Args)]
+struct UnixWork {
+    #[command(flatten)]
+    role: Role,
+    /// Where the socket is made
+    path: PathBuf,
 }
 
 #[derive(Args)]
@@ -51,21 +70,25 @@ struct Port {
     port: u16,
 }
 
+fn frames(listener: OwnedFd, role: &Role) -> io::Result<()> {
+    if role.sink {
+        server::run(listener, tcp::Sink)
+    } else {
+        server::run(listener, tcp::Echo)
+    }
+}
+
 fn main() -> ExitCode {
     bench_kit::process::raise_descriptor_limit();
     let ended = match Cli::parse().server {
-        Kind::Tcp(Work {
-            sink: false, port, ..
-        }) => server::run("tcp", port.port, tcp::Echo),
-        Kind::Tcp(Work {
-            sink: true, port, ..
-        }) => server::run("tcp", port.port, tcp::Sink),
-        Kind::Ws(Work {
-            sink: false, port, ..
-        }) => server::run("ws", port.port, ws::Ws { sink: false }),
-        Kind::Ws(Work {
-            sink: true, port, ..
-        }) => server::run("ws", port.port, ws::Ws { sink: true }),
+        Kind::Tcp(Work { role, port }) => {
+            server::tcp("tcp", port.port).and_then(|listener| frames(listener, &role))
+        }
+        Kind::Unix(UnixWork { role, path }) => {
+            server::unix(&path).and_then(|listener| frames(listener, &role))
+        }
+        Kind::Ws(Work { role, port }) => server::tcp("ws", port.port)
+            .and_then(|listener| server::run(listener, ws::Ws { sink: role.sink })),
         Kind::Fan(Port { port }) => fan_out::run(port),
         Kind::TokioRaw(Port { port }) => tokio_servers::raw(port),
         Kind::TokioFramed(Port { port }) => tokio_servers::framed(port, false),

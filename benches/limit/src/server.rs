@@ -9,8 +9,9 @@ use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::net::TcpListener;
 use std::ops::Range;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 /// Frames above this are refused.
 pub(crate) const FRAME_MAX: usize = 64 * 1024 * 1024;
@@ -68,11 +69,25 @@ struct Connection<S> {
     pending: Option<Box<Pending>>,
 }
 
-/// Serves until something fails that is not one connection's own affair.
-pub(crate) fn run<S: Service>(scheme: &str, port: u16, service: S) -> io::Result<()> {
+/// Listens on a loopback port, with `TCP_NODELAY`.
+pub(crate) fn tcp(scheme: &str, port: u16) -> io::Result<OwnedFd> {
     let listener = listen::loopback(port)?;
     // Accepted sockets inherit it, which saves a call for each.
     rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
+    listen::announce(scheme, &listener)?;
+    Ok(listener.into())
+}
+
+/// Listens on a path.
+pub(crate) fn unix(path: &Path) -> io::Result<OwnedFd> {
+    let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    listen::say(&format!("unix://{}", path.display()))?;
+    Ok(listener.into())
+}
+
+/// Serves until something fails that is not one connection's own affair.
+pub(crate) fn run<S: Service>(listener: OwnedFd, service: S) -> io::Result<()> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(
         &epoll,
@@ -80,7 +95,6 @@ pub(crate) fn run<S: Service>(scheme: &str, port: u16, service: S) -> io::Result
         EventData::new_u64(LISTENER),
         EventFlags::IN,
     )?;
-    listen::announce(scheme, &listener)?;
     let mut server = Server {
         epoll,
         listener,
@@ -112,7 +126,7 @@ pub(crate) fn run<S: Service>(scheme: &str, port: u16, service: S) -> io::Result
 
 struct Server<S: Service> {
     epoll: OwnedFd,
-    listener: TcpListener,
+    listener: OwnedFd,
     service: S,
     inbox: Inbox,
     out: Vec<u8>,

@@ -2,15 +2,15 @@
 
 use crate::outbox::Outbox;
 use crate::session::{Fed, Session, WHOLE_MAX};
-use crate::shape::{Envelope, Kind, Shape};
-use crate::{Trouble, trouble};
+use crate::shape::{Envelope, FIRST_ID, Shape};
+use crate::{Address, Trouble, trouble};
 use bench_kit::buffer::AlignedBytes;
 use bench_kit::frame::GOODBYE;
 use bench_kit::websocket;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,15 +18,13 @@ use std::time::Duration;
 /// Room in front of the read position for the incomplete answer of the connection that is read. Page-aligned.
 const HEADROOM: usize = 2 * WHOLE_MAX;
 const READ: usize = 256 * 1024;
-/// The first message's id; 0 is never a request's.
-const FIRST_ID: u32 = 1;
 
 /// What the connections of a thread share.
 pub(crate) struct Desk {
     pub(crate) shape: Arc<Shape>,
     pub(crate) reads: u64,
     pub(crate) writes: u64,
-    address: SocketAddrV4,
+    address: Address,
     epoll: OwnedFd,
     memory: AlignedBytes,
     scratch: Vec<u8>,
@@ -46,11 +44,10 @@ pub(crate) struct Connection {
 }
 
 impl Desk {
-    pub(crate) fn new(
-        shape: Arc<Shape>,
-        address: SocketAddrV4,
-        sources: u8,
-    ) -> Result<Self, Trouble> {
+    pub(crate) fn new(shape: Arc<Shape>, address: Address, sources: u8) -> Result<Self, Trouble> {
+        if matches!(address, Address::Quic(..)) {
+            return trouble("over QUIC the modes are echo, rtt and oneway");
+        }
         Ok(Self {
             shape,
             reads: 0,
@@ -67,33 +64,47 @@ impl Desk {
     /// Starts a connection; its events carry `token`.
     pub(crate) fn dial(&mut self, token: u64) -> Result<Connection, Trouble> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let fd = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-        sockopt::set_tcp_nodelay(&fd, true)?;
-        if self.sources > 0 {
-            let host = 2 + (self.dialled % usize::from(self.sources)) as u32;
-            let source = Ipv4Addr::from_bits(Ipv4Addr::new(127, 0, 0, 0).to_bits() + host);
-            rustix::net::bind(&fd, &SocketAddrV4::new(source, 0))?;
-        }
-        self.dialled += 1;
-        match rustix::net::connect(&fd, &self.address) {
+        let socket = |family| rustix::net::socket_with(family, SocketType::STREAM, flags, None);
+        let (fd, connected) = match &self.address.clone() {
+            Address::Unix(path) => {
+                let fd = socket(AddressFamily::UNIX)?;
+                let connected = rustix::net::connect(&fd, &SocketAddrUnix::new(path)?);
+                (fd, connected)
+            }
+            Address::Tcp(address) | Address::Quic(address, _) => {
+                let fd = socket(AddressFamily::INET)?;
+                sockopt::set_tcp_nodelay(&fd, true)?;
+                self.bind(&fd)?;
+                let connected = rustix::net::connect(&fd, address);
+                (fd, connected)
+            }
+        };
+        match connected {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
         }
         let interest = EventFlags::OUT;
         epoll::add(&self.epoll, &fd, EventData::new_u64(token), interest)?;
-        let first_answer = match self.shape.kind {
-            Kind::Sink { every } => every,
-            Kind::Echo | Kind::Request => FIRST_ID,
-        };
         Ok(Connection {
             outbox: Outbox::new(FIRST_ID),
             fd,
-            session: Session::new(first_answer),
+            session: Session::new(self.shape.first_answer()),
             partial: Vec::new(),
             token,
             interest,
             dialling: true,
         })
+    }
+
+    /// Takes the next of the source addresses.
+    fn bind(&mut self, fd: &OwnedFd) -> Result<(), Trouble> {
+        if self.sources > 0 {
+            let host = 2 + (self.dialled % usize::from(self.sources)) as u32;
+            let source = Ipv4Addr::from_bits(Ipv4Addr::new(127, 0, 0, 0).to_bits() + host);
+            rustix::net::bind(fd, &SocketAddrV4::new(source, 0))?;
+        }
+        self.dialled += 1;
+        Ok(())
     }
 
     /// Reports readable standard input under `token`.
@@ -134,7 +145,10 @@ impl Connection {
         if self.dialling {
             sockopt::socket_error(&self.fd)??;
             self.dialling = false;
-            let host = desk.address.to_string();
+            let host = match &desk.address {
+                Address::Tcp(address) | Address::Quic(address, _) => address.to_string(),
+                Address::Unix(_) => "localhost".to_owned(),
+            };
             let opened = self
                 .session
                 .begin(&desk.shape, &host, &mut self.outbox.control);

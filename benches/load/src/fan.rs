@@ -76,6 +76,7 @@ pub(crate) fn run(target: &Target, time: &Time) -> Result<(), Trouble> {
         messages: after.heard - before.heard,
         reads: after.reads - before.reads,
         writes: after.writes - before.writes,
+        bytes_per_message: fan.desk.shape.frame_len,
         own: report::difference(after.own, before.own),
         server: after
             .server

@@ -1,19 +1,23 @@
-//! The load: epoll threads that speak the wire formats by themselves and check every answer to the byte.
+//! The load: epoll threads that speak the wire formats by themselves and check every answer to the byte. QUIC alone is
+//! spoken by a library.
 
 mod connection;
 mod fan;
 mod hold;
 mod outbox;
+mod quic;
 mod report;
 mod session;
 mod shape;
 mod steady;
+mod zmtp;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shape::{Envelope, Kind, Shape};
 use std::fmt;
 use std::io;
 use std::net::SocketAddrV4;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -95,7 +99,7 @@ enum Mode {
 
 #[derive(Args, Clone)]
 struct Target {
-    /// tcp://ADDRESS:PORT or ws://ADDRESS:PORT
+    /// tcp://ADDRESS:PORT, ws://ADDRESS:PORT, unix:///PATH or quic://ADDRESS:PORT?mtu=BYTES
     #[arg(long)]
     target: String,
     /// What is spoken there
@@ -139,6 +143,10 @@ enum WireName {
     V1,
     /// Version 1 frames behind a 4-byte length, for peers that frame like that
     Length4,
+    /// Version 1 frames as message-io frames them
+    Varint,
+    /// Version 1 frames in ZMTP messages, for libzmq
+    Zmtp,
 }
 
 /// Why a run is void: what the peer did, or what the system refused.
@@ -167,30 +175,44 @@ fn trouble<T>(text: impl Into<String>) -> Result<T, Trouble> {
     Err(Trouble(text.into()))
 }
 
+/// Where a server is.
+#[derive(Clone, Debug)]
+enum Address {
+    Tcp(SocketAddrV4),
+    Unix(PathBuf),
+    /// With the largest UDP payload that the path is to carry, where that is told.
+    Quic(SocketAddrV4, Option<u16>),
+}
+
 impl Target {
-    fn parse(&self) -> Result<(SocketAddrV4, bool), Trouble> {
-        let (websocket, rest) = match self.target.split_once("://") {
-            Some(("tcp", rest)) => (false, rest),
-            Some(("ws", rest)) => (true, rest.trim_end_matches('/')),
-            _ => return trouble(format!("{}: neither tcp:// nor ws://", self.target)),
-        };
-        let address = rest
-            .parse()
-            .map_err(|_| Trouble(format!("{rest}: not an IPv4 address and port")))?;
+    fn parse(&self) -> Result<(Address, bool), Trouble> {
+        let bad = || Trouble(format!("{}: no address of a server", self.target));
         if self.connections == 0 || self.threads == 0 {
             return trouble("at least one connection and one thread");
         }
-        Ok((address, websocket))
+        let (scheme, rest) = self.target.split_once("://").ok_or_else(bad)?;
+        let (rest, options) = rest.split_once('?').unwrap_or((rest, ""));
+        let socket = || rest.trim_end_matches('/').parse().map_err(|_| bad());
+        let address = match scheme {
+            "tcp" | "ws" => Address::Tcp(socket()?),
+            "unix" => Address::Unix(rest.into()),
+            "quic" => {
+                let mtu = options.strip_prefix("mtu=").map(str::parse).transpose();
+                Address::Quic(socket()?, mtu.map_err(|_| bad())?)
+            }
+            _ => return Err(bad()),
+        };
+        Ok((address, scheme == "ws"))
     }
 
-    fn shape(&self, kind: Kind) -> Result<(SocketAddrV4, Shape), Trouble> {
+    fn shape(&self, kind: Kind) -> Result<(Address, Shape), Trouble> {
         let (address, websocket) = self.parse()?;
         let envelope = match (websocket, self.wire) {
-            (true, WireName::Length4) => {
-                return trouble("a WebSocket message has its length already");
-            }
-            (true, _) => Envelope::WebSocket,
+            (true, WireName::V1 | WireName::V2) => Envelope::WebSocket,
+            (true, _) => return trouble("a WebSocket message has its length already"),
             (false, WireName::Length4) => Envelope::Length4,
+            (false, WireName::Varint) => Envelope::Varint,
+            (false, WireName::Zmtp) => Envelope::Zmtp,
             (false, _) => Envelope::Bare,
         };
         let version = if self.wire == WireName::V2 { 2 } else { 1 };

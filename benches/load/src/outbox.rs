@@ -83,6 +83,18 @@ impl Outbox {
         Ok(true)
     }
 
+    /// Takes everything that is due as bytes, for a stream that takes whole buffers.
+    pub(crate) fn take(&mut self, shape: &Shape) -> Vec<u8> {
+        let mut out = std::mem::take(&mut self.control);
+        out.reserve(self.due as usize * shape.frame_len);
+        for _ in 0..std::mem::take(&mut self.due) {
+            shape.push_head(&mut out, self.next);
+            out.extend_from_slice(shape.send_payload(self.next));
+            self.next = self.next.wrapping_add(1);
+        }
+        out
+    }
+
     fn copy_messages(&self, shape: &Shape, scratch: &mut Vec<u8>) {
         let fit = (WRITE_BYTES / shape.frame_len) as u64;
         let mut id = self.next;

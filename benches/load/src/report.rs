@@ -11,6 +11,8 @@ pub(crate) struct Measured {
     pub(crate) messages: u64,
     pub(crate) reads: u64,
     pub(crate) writes: u64,
+    /// Bytes of a message and of its answer, if it has one, with all framing of theirs.
+    pub(crate) bytes_per_message: usize,
     pub(crate) own: Usage,
     /// The watched process, where there is one.
     pub(crate) server: Option<Usage>,
@@ -46,6 +48,7 @@ impl Measured {
             "seconds": seconds,
             "messages": self.messages,
             "messages_per_s": messages / seconds,
+            "bytes_per_s": messages * self.bytes_per_message as f64 / seconds,
             "load_cpu_ns_per_message": self.own.cpu_ns as f64 / messages,
             "load_cpu_share": self.own.cpu_ns as f64 / 1e9 / seconds,
             "messages_per_read": messages / self.reads.max(1) as f64,

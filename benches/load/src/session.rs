@@ -1,9 +1,9 @@
 //! What a connection hears: upgrade, Welcome, then answers that are compared with what they must be.
 
 use crate::shape::{Envelope, Kind, Shape};
-use crate::{Trouble, trouble};
+use crate::{Trouble, trouble, zmtp};
 use bench_kit::frame::{self, HEADER_LEN, Header};
-use bench_kit::websocket::{self, BINARY, Head};
+use bench_kit::websocket::{self, BINARY};
 
 /// An answer up to this size is checked when it is whole; of a larger one each piece is checked as it comes.
 pub(crate) const WHOLE_MAX: usize = 32 * 1024;
@@ -70,6 +70,10 @@ impl Session {
             out.extend_from_slice(websocket::upgrade_request(host, KEY, Some(protocol)).as_bytes());
             return false;
         }
+        if shape.envelope == Envelope::Zmtp {
+            zmtp::greet(out);
+            return false;
+        }
         self.greet(shape, out)
     }
 
@@ -92,10 +96,16 @@ impl Session {
     ) -> Result<Fed, Trouble> {
         let mut fed = Fed::default();
         if self.phase == Phase::Upgrading {
-            let Some(len) = websocket::http_head_len(input) else {
+            let len = match shape.envelope {
+                Envelope::Zmtp => zmtp::greeting_len(input)?,
+                _ => websocket::http_head_len(input),
+            };
+            let Some(len) = len else {
                 return Ok(fed);
             };
-            check_upgrade(&input[..len], shape.version)?;
+            if shape.envelope == Envelope::WebSocket {
+                check_upgrade(&input[..len], shape.version)?;
+            }
             fed.consumed = len;
             fed.opened = self.greet(shape, out);
         }
@@ -172,21 +182,12 @@ impl Session {
         out: &mut Vec<u8>,
         fed: &mut Fed,
     ) -> Result<usize, Trouble> {
-        let (envelope_len, frame_len) = match shape.envelope {
-            Envelope::Bare => match Header::decode(rest) {
-                Some(header) => (0, header.frame_len()),
-                None => return Ok(0),
-            },
-            Envelope::Length4 => match rest.first_chunk() {
-                Some(len) => (4, u32::from_be_bytes(*len) as usize),
-                None => return Ok(0),
-            },
-            Envelope::WebSocket => match Head::decode(rest) {
-                Some(head) if head.mask.is_some() => return trouble("the server masks its frames"),
-                Some(head) => (head.len, head.payload_len),
-                None => return Ok(0),
-            },
+        let Some((envelope_len, frame_len)) = shape.envelope.decode(rest) else {
+            return Ok(0);
         };
+        if shape.envelope == Envelope::WebSocket && rest[1] & 0x80 != 0 {
+            return trouble("the server masks its frames");
+        }
         let end = envelope_len + frame_len;
         if rest.len() < end {
             // Nothing that is not an echo is large, so this is an echo out of order or with another head.

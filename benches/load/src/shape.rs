@@ -1,7 +1,7 @@
 //! What every message of a run looks like, made once: a head with a hole for the id, and a payload cut from a pattern.
 
 use bench_kit::frame::{self, HEADER_LEN, Header};
-use bench_kit::websocket::{self, BINARY, HEADER_MAX};
+use bench_kit::websocket::{self, BINARY, HEADER_MAX, Head};
 
 /// Payloads begin at one of so many steps into the pattern, by their id: a mixed-up payload does not match.
 const STEPS: u32 = 64;
@@ -9,6 +9,8 @@ const STEP_LEN: usize = 64;
 /// The mask of all client frames. A constant lets the payload be masked once for the whole run; the server's work is
 /// the same as with any other.
 const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0xe8];
+/// The first message's id; 0 is never a request's.
+pub(crate) const FIRST_ID: u32 = 1;
 /// Where the message id stands in a frame.
 const ID_AT: usize = 4;
 const TYPE_AT: usize = 2;
@@ -20,9 +22,41 @@ const AGENT: &[u8] = b"msgtrans-bench load";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Envelope {
     Bare,
+    /// Its length in four bytes, big-endian.
     Length4,
+    /// Its length as message-io writes it: seven bits a byte, the lowest first.
+    Varint,
+    /// A message of one frame, as a ZMTP 3 DEALER sends it.
+    Zmtp,
     WebSocket,
 }
+
+impl Envelope {
+    /// The length of the head and that of the frame behind it; `None` while the head is incomplete.
+    pub(crate) fn decode(self, bytes: &[u8]) -> Option<(usize, usize)> {
+        match self {
+            Self::Bare => Some((0, Header::decode(bytes)?.frame_len())),
+            Self::Length4 => Some((4, u32::from_be_bytes(*bytes.first_chunk()?) as usize)),
+            Self::Varint => {
+                let len = 1 + bytes.iter().position(|byte| byte & 0x80 == 0)?;
+                let value = bytes[..len]
+                    .iter()
+                    .rev()
+                    .fold(0, |value, byte| value << 7 | usize::from(byte & 0x7f));
+                Some((len, value))
+            }
+            Self::Zmtp if bytes.first()? & ZMTP_LONG == 0 => Some((2, usize::from(*bytes.get(1)?))),
+            Self::Zmtp => {
+                let len = bytes.get(1..)?.first_chunk()?;
+                Some((9, u64::from_be_bytes(*len) as usize))
+            }
+            Self::WebSocket => Head::decode(bytes).map(|head| (head.len, head.payload_len)),
+        }
+    }
+}
+
+/// A ZMTP frame whose length takes eight bytes.
+const ZMTP_LONG: u8 = 2;
 
 /// What is sent, and what comes back for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +159,22 @@ impl Shape {
             reply_id_at,
             pattern,
             masked_pattern,
+        }
+    }
+
+    /// Bytes of a message and of its answer, if it has one.
+    pub(crate) fn bytes_per_message(&self) -> usize {
+        match self.kind {
+            Kind::Sink { .. } => self.frame_len,
+            Kind::Echo | Kind::Request => self.frame_len + self.reply_head.len() + self.payload_len,
+        }
+    }
+
+    /// The id of the first message to which an answer comes.
+    pub(crate) fn first_answer(&self) -> u32 {
+        match self.kind {
+            Kind::Sink { every } => every,
+            Kind::Echo | Kind::Request => FIRST_ID,
         }
     }
 
@@ -235,6 +285,21 @@ fn push_envelope(out: &mut Vec<u8>, envelope: Envelope, frame_len: usize, mask: 
     match envelope {
         Envelope::Bare => {}
         Envelope::Length4 => out.extend_from_slice(&(frame_len as u32).to_be_bytes()),
+        Envelope::Varint => {
+            let mut rest = frame_len;
+            while rest >= 0x80 {
+                out.push(rest as u8 | 0x80);
+                rest >>= 7;
+            }
+            out.push(rest as u8);
+        }
+        Envelope::Zmtp => match u8::try_from(frame_len) {
+            Ok(len) => out.extend([0, len]),
+            Err(_) => {
+                out.push(ZMTP_LONG);
+                out.extend_from_slice(&(frame_len as u64).to_be_bytes());
+            }
+        },
         Envelope::WebSocket => {
             let mut head = [0; HEADER_MAX];
             let len = websocket::encode_head(&mut head, BINARY, frame_len, mask);
@@ -306,6 +371,28 @@ mod tests {
             &[0x82, 18, 1, 0, 2, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 2, 0, 0],
             7
         ));
+    }
+
+    #[test]
+    fn every_envelope_is_read_as_it_is_written() {
+        let envelopes = [
+            Envelope::Bare,
+            Envelope::Length4,
+            Envelope::Varint,
+            Envelope::Zmtp,
+            Envelope::WebSocket,
+        ];
+        for envelope in envelopes {
+            for payload in [0, 64, 111, 112, 1_000, 100_000] {
+                let shape = Shape::new(1, envelope, Kind::Echo, payload, None);
+                let head = shape.reply_head.clone();
+                let envelope_len = head.len() - HEADER_LEN;
+                let read = Some((envelope_len, HEADER_LEN + payload));
+                assert_eq!(envelope.decode(&head), read, "{envelope:?} {payload}");
+                let first = &head[..envelope_len.saturating_sub(1)];
+                assert_eq!(envelope.decode(first), None, "{envelope:?} {payload}");
+            }
+        }
     }
 
     #[test]

@@ -3,20 +3,19 @@
 use crate::connection::{Connection, Desk};
 use crate::report::{self, Measured};
 use crate::shape::{Kind, Shape};
-use crate::{Target, Time, Trouble, trouble};
+use crate::{Address, Target, Time, Trouble, quic, trouble};
 use bench_kit::process::Usage;
 use hdrhistogram::Histogram;
 use rustix::event::epoll::Event;
 use serde_json::json;
 use std::collections::VecDeque;
-use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 /// How long opening all connections, and draining them at the end, may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// A thread looks at the stage at least this often.
 const TURN_MAX: Duration = Duration::from_millis(20);
 /// Below this distance to the next message a thread looks again instead of sleeping.
@@ -35,7 +34,7 @@ pub(crate) enum Pace {
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-enum Stage {
+pub(crate) enum Stage {
     Opening,
     WarmUp,
     Measuring,
@@ -44,20 +43,20 @@ enum Stage {
 
 /// What one thread has done, read by the main thread for reports only (hence Relaxed everywhere).
 #[derive(Default)]
-struct Counters {
-    messages: AtomicU64,
-    reads: AtomicU64,
-    writes: AtomicU64,
+pub(crate) struct Counters {
+    pub(crate) messages: AtomicU64,
+    pub(crate) reads: AtomicU64,
+    pub(crate) writes: AtomicU64,
 }
 
 #[derive(Default)]
-struct Shared {
+pub(crate) struct Shared {
     /// A [`Stage`], written by the main thread.
     stage: AtomicU8,
-    counters: Vec<Counters>,
+    pub(crate) counters: Vec<Counters>,
 }
 
-enum Note {
+pub(crate) enum Note {
     AllOpen,
     Ended(Result<Histogram<u64>, Trouble>),
 }
@@ -73,6 +72,7 @@ pub(crate) fn run(
     let (address, shape) = target.shape(kind)?;
     let (warm_up, duration) = time.durations()?;
     let shape = Arc::new(shape);
+    let bytes_per_message = shape.bytes_per_message();
     let threads = target.threads.min(target.connections);
     let shared = Arc::new(Shared {
         stage: AtomicU8::new(Stage::Opening as u8),
@@ -83,10 +83,16 @@ pub(crate) fn run(
         let share =
             target.connections / threads + usize::from(thread < target.connections % threads);
         let (shape, shared, notes) = (shape.clone(), shared.clone(), notes.clone());
-        let (sources, pace) = (target.sources, pace.share(threads));
+        let (sources, pace, address) = (target.sources, pace.share(threads), address.clone());
         std::thread::spawn(move || {
-            let ended = Worker::new(shape, address, sources, pace, shared, thread)
-                .and_then(|worker| worker.drive(share, &notes));
+            let ended = match (&address, pace) {
+                (Address::Quic(address, mtu), Pace::Closed { window }) => {
+                    let run = quic::Run::new(shape, shared, thread, window);
+                    run.drive(*address, *mtu, share, &notes)
+                }
+                _ => Worker::new(shape, address, sources, pace, shared, thread)
+                    .and_then(|worker| worker.drive(share, &notes)),
+            };
             // The main thread has gone when it heard of another's failure first.
             let _ = notes.send(Note::Ended(ended));
         });
@@ -122,7 +128,7 @@ pub(crate) fn run(
             _ => return trouble("a thread ended without a result"),
         }
     }
-    let measured = after.since(&before, latency);
+    let measured = after.since(&before, latency, bytes_per_message);
     if measured.messages == 0 {
         return trouble("not one message came back in the measured time");
     }
@@ -154,11 +160,15 @@ impl Pace {
 }
 
 impl Shared {
+    pub(crate) fn is(&self, stage: Stage) -> bool {
+        self.stage.load(Relaxed) == stage as u8
+    }
+
     fn enter(&self, stage: Stage) {
         self.stage.store(stage as u8, Relaxed);
     }
 
-    fn is_at_least(&self, stage: Stage) -> bool {
+    pub(crate) fn is_at_least(&self, stage: Stage) -> bool {
         self.stage.load(Relaxed) >= stage as u8
     }
 }
@@ -192,12 +202,13 @@ impl Reading {
         })
     }
 
-    fn since(self, before: &Self, latency: Histogram<u64>) -> Measured {
+    fn since(self, before: &Self, latency: Histogram<u64>, bytes_per_message: usize) -> Measured {
         Measured {
             time: self.at - before.at,
             messages: self.messages - before.messages,
             reads: self.reads - before.reads,
             writes: self.writes - before.writes,
+            bytes_per_message,
             own: report::difference(self.own, before.own),
             server: self
                 .server
@@ -211,11 +222,60 @@ impl Reading {
 /// A connection and what it owes.
 struct Line {
     connection: Connection,
+    ledger: Ledger,
+}
+
+/// What is owed to one connection.
+#[derive(Default)]
+pub(crate) struct Ledger {
     /// Messages ever due and ever answered.
     planned: u64,
     answered: u64,
     /// When messages left (or were meant to), oldest first, and how many at that time: nanoseconds since the start.
     sent: VecDeque<(u64, u64)>,
+}
+
+impl Ledger {
+    /// Messages without an answer.
+    pub(crate) fn owed(&self) -> u64 {
+        self.planned - self.answered
+    }
+
+    /// Messages leave at a time.
+    pub(crate) fn plan(&mut self, messages: u64, at: u64) {
+        self.planned += messages;
+        self.sent.push_back((at, messages));
+    }
+
+    /// Takes the oldest departures off and records how long their answers took, where that is wanted.
+    pub(crate) fn settle(
+        &mut self,
+        mut messages: u64,
+        now: u64,
+        mut latency: Option<&mut Histogram<u64>>,
+    ) -> Result<(), Trouble> {
+        self.answered += messages;
+        if self.answered > self.planned {
+            return trouble("more answers than messages");
+        }
+        while messages > 0
+            && let Some((at, left)) = self.sent.front_mut()
+        {
+            let settled = messages.min(*left);
+            if let Some(latency) = &mut latency {
+                let taken = now.saturating_sub(*at).clamp(1, latency.high());
+                latency
+                    .record_n(taken, settled)
+                    .map_err(|error| Trouble(error.to_string()))?;
+            }
+            messages -= settled;
+            *left -= settled;
+            if *left == 0 {
+                self.sent.pop_front();
+            }
+        }
+        Ok(())
+    }
 }
 
 struct Worker {
@@ -235,7 +295,7 @@ struct Worker {
 impl Worker {
     fn new(
         shape: Arc<Shape>,
-        address: SocketAddrV4,
+        address: Address,
         sources: u8,
         pace: Pace,
         shared: Arc<Shared>,
@@ -290,9 +350,7 @@ impl Worker {
             let connection = self.desk.dial(token as u64)?;
             self.lines.push(Line {
                 connection,
-                planned: 0,
-                answered: 0,
-                sent: VecDeque::new(),
+                ledger: Ledger::default(),
             });
         }
         let deadline = Instant::now() + PATIENCE;
@@ -328,7 +386,7 @@ impl Worker {
                 next = (begin + issued as f64 * interval) as u64;
                 let token = (issued % self.lines.len() as u64) as usize;
                 let line = &self.lines[token];
-                if next > now || line.planned - line.answered > OWED_MAX {
+                if next > now || line.ledger.owed() > OWED_MAX {
                     break;
                 }
                 self.plan(token, u64::from(burst), next);
@@ -351,29 +409,25 @@ impl Worker {
     fn plan(&mut self, token: usize, messages: u64, at: u64) {
         let line = &mut self.lines[token];
         line.connection.outbox.due += messages;
-        line.planned += messages;
+        line.ledger.plan(messages, at);
         self.owed += messages;
-        line.sent.push_back((at, messages));
     }
 
     /// One look at the sockets.
     fn turn(&mut self, timeout: Duration) -> Result<(), Trouble> {
         let mut events = std::mem::take(&mut self.events);
         self.desk.wait(&mut events, timeout)?;
-        let measuring = self.shared.stage.load(Relaxed) == Stage::Measuring as u8;
+        let measuring = self.shared.is(Stage::Measuring);
         for event in &events {
             let token = event.data.u64() as usize;
             let line = &mut self.lines[token];
             let fed = line.connection.on_event(event.flags, &mut self.desk)?;
             if fed.messages > 0 {
-                line.answered += fed.messages;
-                if line.answered > line.planned {
-                    return trouble("more answers than messages");
-                }
+                let now = self.start.elapsed().as_nanos() as u64;
+                let latency = measuring.then_some(&mut self.latency);
+                line.ledger.settle(fed.messages, now, latency)?;
                 self.owed -= fed.messages;
                 self.messages += fed.messages;
-                let now = self.now();
-                self.settle(token, fed.messages, now, measuring)?;
                 if matches!(self.pace, Pace::Closed { .. }) && !self.stopping {
                     self.plan(token, fed.messages, now);
                 }
@@ -388,34 +442,6 @@ impl Worker {
         counters.messages.store(self.messages, Relaxed);
         counters.reads.store(self.desk.reads, Relaxed);
         counters.writes.store(self.desk.writes, Relaxed);
-        Ok(())
-    }
-
-    /// Takes the oldest departures off and records how long their answers took.
-    fn settle(
-        &mut self,
-        token: usize,
-        mut messages: u64,
-        now: u64,
-        measuring: bool,
-    ) -> Result<(), Trouble> {
-        let sent = &mut self.lines[token].sent;
-        while messages > 0
-            && let Some((at, left)) = sent.front_mut()
-        {
-            let settled = messages.min(*left);
-            if measuring {
-                let taken = now.saturating_sub(*at).clamp(1, self.latency.high());
-                self.latency
-                    .record_n(taken, settled)
-                    .map_err(|error| Trouble(error.to_string()))?;
-            }
-            messages -= settled;
-            *left -= settled;
-            if *left == 0 {
-                sent.pop_front();
-            }
-        }
         Ok(())
     }
 

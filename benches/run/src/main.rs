@@ -1,18 +1,26 @@
 //! The harness: starts servers one at a time, loads them in alternating rounds, and compares within each round.
 
+mod baseline;
+mod build;
+mod detail;
+mod docs;
+mod html;
 mod machine;
 mod measure;
+mod plot;
+mod rounds;
 mod servers;
 mod suites;
 mod table;
 
+use baseline::Baseline;
 use clap::Parser;
-use measure::{Bench, Sample};
+use measure::Bench;
 use serde_json::json;
-use servers::{Programs, Server};
-use std::io::{IsTerminal, Write};
+use servers::Programs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
+use std::time::Instant;
 use suites::Case;
 
 /// Above this the figures say more about the neighbours.
@@ -31,9 +39,9 @@ struct Cli {
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Measured seconds of one turn
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 0.4)]
     seconds: f64,
-    /// Three rounds of one second: a first look
+    /// A first look: three rounds of a fifth of a second, without the slow cases and without peers unless named
     #[arg(long)]
     quick: bool,
     /// The msgtrans program
@@ -42,7 +50,7 @@ struct Cli {
     /// What is spoken with ours: v2 or v1
     #[arg(long, default_value = "v2")]
     ours_wire: String,
-    /// Built-in peers: tokio-raw, tokio-framed, tokio-framed-batched
+    /// Other people's servers by name, or `none`, or `all`, which is the default except with --quick
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
     /// Any other server: NAME=WIRE:COMMAND, where {scheme} and {role} stand for tcp or ws and for echo or sink
@@ -54,6 +62,15 @@ struct Cli {
     /// Where machine, commit, command and all rounds are written
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Where the report with plots is written; both lie beside this program when nothing is said
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// An earlier JSON: fail when a figure of ours is worse than there by more than the noise of both
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Write docs/BENCHMARKS.md, which takes a full run
+    #[arg(long, conflicts_with_all = ["suite", "case", "quick"])]
+    write_docs: bool,
 }
 
 fn main() -> ExitCode {
@@ -71,10 +88,10 @@ fn run(cli: &Cli) -> Result<bool, String> {
     if cfg!(debug_assertions) {
         return Err("figures of a debug build mean nothing: run with --release".into());
     }
-    let (rounds, seconds) = if cli.quick {
-        (3, 1.0)
+    let (rounds, seconds, warm_up) = if cli.quick {
+        (3, 0.2, 0.1)
     } else {
-        (cli.rounds.max(1), cli.seconds)
+        (cli.rounds.max(1), cli.seconds, 0.2)
     };
     let cases: Vec<Case> = suites::select(&cli.suite)?
         .into_iter()
@@ -88,68 +105,49 @@ fn run(cli: &Cli) -> Result<bool, String> {
     if cases.is_empty() {
         return Err("no case has that name".into());
     }
+    let asked = match cli.peers.as_slice() {
+        [] if cli.quick => vec!["none".to_owned()],
+        [] => vec!["all".to_owned()],
+        named => named.to_vec(),
+    };
     let ours = cli.ours.as_ref().map(|program| {
         let found = program.canonicalize();
         found.map_err(|error| format!("{}: {error}", program.display()))
     });
+    let baseline = cli.baseline.as_deref().map(Baseline::read).transpose()?;
     let programs = Programs {
-        folder: build(&cases)?,
+        folder: build::programs(&cases)?,
         ours: ours.transpose()?,
     };
-    let servers = servers::all(&programs, &cli.ours_wire, &cli.peers, &cli.server)?;
+    let servers = servers::all(&programs, &cli.ours_wire, &asked, &cli.server)?;
+    let peers = programs.folder.join("peers");
+    let takes_peer = |case: &Case| {
+        servers
+            .iter()
+            .any(|it| it.program == peers && it.runs(case))
+    };
+    if cases.iter().any(takes_peer) {
+        build::peers(&peers);
+    }
     let bench = Bench {
         load: programs.folder.join("load"),
         seconds,
+        warm_up,
         cores: std::thread::available_parallelism().map_or(1, |cores| cores.get()),
     };
     bench_kit::process::raise_descriptor_limit();
 
-    let takes = |case: &Case| servers.iter().filter(|server| server.runs(case)).count();
-    let turns = cases
-        .iter()
-        .map(|case| takes(case) * rounds.min(case.rounds_max));
-    let mut progress = Progress {
-        turn: 0,
-        turns: turns.sum(),
-        terminal: std::io::stderr().is_terminal(),
-    };
-    let (mut results, mut sound) = (Vec::new(), true);
-    for case in &cases {
-        let taking: Vec<&Server> = servers.iter().filter(|server| server.runs(case)).collect();
-        let mut samples: Vec<Vec<Option<Sample>>> = vec![Vec::new(); taking.len()];
-        let rounds = rounds.min(case.rounds_max);
-        for round in 0..rounds {
-            for (index, server) in taking.iter().enumerate() {
-                progress.next(&format!(
-                    "{} {} round {} of {rounds}: {}",
-                    case.suite,
-                    case.name,
-                    round + 1,
-                    server.name
-                ));
-                let rate = table::rate_for(case, &results);
-                let sample = bench.measure(case, server, rate).map_err(|error| {
-                    sound = false;
-                    eprintln!(
-                        "\nrun: {} {} {}: {error}",
-                        case.suite, case.name, server.name
-                    );
-                });
-                samples[index].push(sample.ok());
-            }
-        }
-        let names = taking.iter().map(|server| server.name.clone());
-        results.push(table::CaseResult {
-            case: case.clone(),
-            servers: names.zip(samples).collect(),
-        });
-    }
-    progress.end();
-
+    let begin = Instant::now();
+    let results = rounds::run(&cases, &servers, &bench, rounds);
     let rows = table::rows(&results);
     let machine = machine::describe();
-    println!("{}", machine::line(&machine));
-    println!("{rounds} rounds of {seconds} s, median (min-max), ratios paired within a round");
+    let mut head = vec![
+        machine::line(&machine),
+        format!(
+            "{rounds} rounds of {seconds} s in {:.0} min, median (min-max), ratios paired within a round",
+            begin.elapsed().as_secs_f64() / 60.0
+        ),
+    ];
     if let Some(others) = table::others(&results) {
         let (median, max) = (others.median * 100.0, others.max * 100.0);
         let advice = if median > OTHERS_MAX_PERCENT {
@@ -157,87 +155,54 @@ fn run(cli: &Cli) -> Result<bool, String> {
         } else {
             ""
         };
-        println!("other processes took {median:.1} % of the machine, {max:.0} % at most{advice}");
+        head.push(format!(
+            "other processes took {median:.1} % of the machine, {max:.0} % at most{advice}"
+        ));
     }
-    println!();
-    print!("{}", table::render(&rows));
-    if let Some(path) = &cli.json {
-        let record = json!({
-            "machine": machine,
-            "command": std::env::args().skip(1).collect::<Vec<_>>(),
-            "rounds": rounds,
-            "seconds": seconds,
-            "results": table::to_json(&results),
-            "rows": rows.iter().map(table::Row::to_json).collect::<Vec<_>>(),
-        });
-        write_json(path, &record).map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("{}\n\n{}", head.join("\n"), table::render(&rows));
+
+    let command: Vec<String> = std::env::args().skip(1).collect();
+    let record = json!({
+        "machine": machine,
+        "command": command,
+        "rounds": rounds,
+        "seconds": seconds,
+        "results": table::to_json(&results),
+        "rows": rows.iter().map(table::Row::to_json).collect::<Vec<_>>(),
+    });
+    let beside = |name: &str| programs.folder.join(name);
+    let json = cli.json.clone().unwrap_or_else(|| beside("bench.json"));
+    let html = cli.html.clone().unwrap_or_else(|| beside("bench.html"));
+    write(&json, &format!("{record:#}\n"))?;
+    write(&html, &html::page(&head, &results, &rows))?;
+    if cli.write_docs {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/BENCHMARKS.md");
+        write(&path, &docs::page(&head, &results, &rows))?;
     }
+
     let missed = rows
         .iter()
         .filter(|row| row.server == servers::OURS && row.kept == Some(false))
         .count();
     if missed > 0 {
-        println!("\n{missed} figures of ours miss what they must reach");
+        println!("{missed} figures of ours miss what they must reach");
     }
-    Ok(sound && !(cli.gate && missed > 0))
+    let mut worse = 0;
+    if let Some(baseline) = baseline {
+        let compared = baseline.compare(&rows);
+        print!("{}", compared.text);
+        worse = compared.worse;
+    }
+    let sound = results.iter().all(|result| result.sound);
+    Ok(sound && worse == 0 && !(cli.gate && missed > 0))
 }
 
-fn write_json(path: &Path, record: &serde_json::Value) -> std::io::Result<()> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    std::fs::write(path, format!("{record:#}\n"))
-}
-
-/// Builds the load, the limit servers and what these cases need besides, and says where they are: beside this very
-/// program.
-fn build(cases: &[Case]) -> Result<PathBuf, String> {
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    let mut packages = vec!["load", "limit"];
-    for package in cases.iter().flat_map(|case| case.packages) {
-        if !packages.contains(package) {
-            packages.push(package);
-        }
-    }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "--manifest-path", manifest])
-        .args(packages.iter().flat_map(|package| ["-p", package]))
-        .status()
-        .map_err(|error| format!("cargo: {error}"))?;
-    if !status.success() {
-        return Err(format!("{} do not build", packages.join(" ")));
-    }
-    let me = std::env::current_exe().map_err(|error| error.to_string())?;
-    me.parent()
-        .map(Path::to_path_buf)
-        .ok_or_else(|| "this program lies nowhere".into())
-}
-
-/// One line on standard error, rewritten where that is a terminal.
-struct Progress {
-    turn: usize,
-    turns: usize,
-    terminal: bool,
-}
-
-impl Progress {
-    fn next(&mut self, what: &str) {
-        self.turn += 1;
-        let mut err = std::io::stderr().lock();
-        let (begin, end) = if self.terminal {
-            ("\r\x1b[K", "")
-        } else {
-            ("", "\n")
-        };
-        // Progress that cannot be shown is no reason to stop measuring.
-        let _ = write!(err, "{begin}[{}/{}] {what}{end}", self.turn, self.turns);
-        let _ = err.flush();
-    }
-
-    fn end(&self) {
-        if self.terminal {
-            eprint!("\r\x1b[K");
-        }
-    }
+/// Writes a file and says so.
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    let parent = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    parent
+        .and_then(|()| std::fs::write(path, text))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    eprintln!("run: {}", path.display());
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! One turn of one server: start it, load it, read what it cost, end it.
 
-use crate::servers::{Running, Server};
+use crate::servers::{LastLine, Running, Server};
 use crate::suites::{Case, Pin, Work};
 use bench_kit::process::{self, pin};
 use serde_json::Value;
@@ -31,6 +31,8 @@ const SOURCES: &str = "16";
 pub(crate) struct Bench {
     pub(crate) load: PathBuf,
     pub(crate) seconds: f64,
+    /// Seconds before them.
+    pub(crate) warm_up: f64,
     /// Of this process while it is not pinned.
     pub(crate) cores: usize,
 }
@@ -134,6 +136,8 @@ impl Bench {
             &running.pid().to_string(),
             "--seconds",
             &self.seconds.to_string(),
+            "--warm-up",
+            &self.warm_up.to_string(),
         ]);
         let mut talk = Talk::start(command)?;
         let line = talk.line(Duration::from_secs_f64(self.seconds) + LOAD_SLACK)?;
@@ -205,7 +209,6 @@ impl Bench {
     }
 }
 
-/// A number of a line that the load printed.
 /// A program that measures itself for as long as a turn takes and prints one line. It runs where this thread may run.
 pub(crate) fn program(bench: &Bench, mut command: Command) -> Result<Sample, String> {
     command.arg(format!("--seconds={}", bench.seconds));
@@ -228,10 +231,11 @@ fn figures(line: &Value) -> Sample {
         ("load_cpu_share", "load_cpu_share"),
         ("messages_per_read", "messages_per_read"),
         ("switches_per_1000", "switches_per_1000"),
+        ("bytes_per_s", "bytes_per_s"),
     ] {
         sample.extend(number(line, name).map(|value| (key.to_owned(), value)));
     }
-    for key in ["p50", "p99", "p999"] {
+    for key in ["p50", "p90", "p99", "p999", "max"] {
         let value = line
             .get("latency_us")
             .and_then(|latency| number(latency, key));
@@ -249,6 +253,7 @@ fn figures(line: &Value) -> Sample {
     sample
 }
 
+/// A number of a line that the load printed.
 pub(crate) fn number(line: &Value, name: &str) -> Option<f64> {
     line.get(name)?.as_f64()
 }
@@ -268,6 +273,7 @@ pub(crate) fn wait_for(done: impl Fn() -> bool) -> bool {
 /// A load process: JSON lines from it, commands to it. Killed when dropped.
 pub(crate) struct Talk {
     child: Child,
+    said: Option<LastLine>,
     input: Option<ChildStdin>,
     lines: Receiver<String>,
 }
@@ -278,8 +284,10 @@ impl Talk {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| format!("load: {error}"))?;
+        let said = LastLine::of(child.stderr.take());
         let (input, stdout) = (child.stdin.take(), child.stdout.take());
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -295,6 +303,7 @@ impl Talk {
         });
         Ok(Self {
             child,
+            said: Some(said),
             input,
             lines,
         })
@@ -302,10 +311,14 @@ impl Talk {
 
     /// Its next line.
     pub(crate) fn line(&mut self, patience: Duration) -> Result<Value, String> {
-        let line = self
-            .lines
-            .recv_timeout(patience)
-            .map_err(|_| "the load failed or hangs".to_owned())?;
+        let line = self.lines.recv_timeout(patience).map_err(|_| {
+            let why = self.said.take().map(LastLine::take).unwrap_or_default();
+            if why.is_empty() {
+                "the load hangs".to_owned()
+            } else {
+                why.trim_start_matches("load: ").to_owned()
+            }
+        })?;
         serde_json::from_str(&line).map_err(|error| format!("{line}: {error}"))
     }
 

@@ -3,12 +3,16 @@
 use crate::suites::{self, Case, Work};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// The name of the server under test in every table.
 pub(crate) const OURS: &str = "ours";
+/// What QUIC is compared with: quinn with our configuration, the frames of a batch in one write.
+pub(crate) const QUINN: &str = "quinn-batched";
 /// How long a server may take until it listens.
 const START_MAX: Duration = Duration::from_secs(20);
 
@@ -27,7 +31,7 @@ pub(crate) struct Server {
     /// What the load speaks with it.
     pub(crate) wire: String,
     pub(crate) program: PathBuf,
-    /// Its arguments; {scheme} and {role} are replaced.
+    /// Its arguments; {scheme}, {role}, {url} and {place} (a port or a path) are replaced.
     pub(crate) args: Vec<String>,
     /// Whether it can do the work of a case.
     pub(crate) fits: fn(&Case) -> bool,
@@ -35,19 +39,42 @@ pub(crate) struct Server {
     pub(crate) asked: bool,
 }
 
-/// Those that `--peers` knows.
+/// Those that `--peers` knows. One name may stand for several servers, each for cases of its own.
 fn peers(programs: &Programs) -> Vec<Server> {
     let limit = programs.folder.join("limit");
+    let program = programs.folder.join("peers");
     let tokio = |name: &str| Server::new(name, "v1", &limit, &[name, "0"]);
+    let peer = |name: &str, wire| Server::new(name, wire, &program, &[name, "{url}"]);
+    let stream: fn(&Case) -> bool = |case| compared(case) && matches!(case.scheme, "tcp" | "ws");
+    let quic: fn(&Case) -> bool = |case| compared(case) && case.scheme == "quic";
+    let tcp: fn(&Case) -> bool = |case| compared(case) && case.scheme == "tcp";
+    let ws: fn(&Case) -> bool = |case| compared(case) && case.scheme == "ws";
     vec![
         tokio("tokio-raw").for_cases(|case| tcp_echo(case) && !needs_frames(case)),
         tokio("tokio-framed").for_cases(tcp_echo),
         tokio("tokio-framed-batched").for_cases(tcp_echo),
+        peer("published", "v1").for_cases(stream),
+        peer("published", "length4").for_cases(quic),
+        peer("published-detached", "v1").for_cases(stream),
+        peer("published-detached", "length4").for_cases(quic),
+        peer("message-io", "varint").for_cases(tcp),
+        peer("zmq", "zmtp").for_cases(tcp),
+        peer("tungstenite", "v1").for_cases(ws),
+        peer("tungstenite-batched", "v1").for_cases(ws),
+        peer("fastwebsockets", "v1").for_cases(ws),
+        peer(QUINN, "v1").for_cases(quic),
+        peer("quinn", "v1").for_cases(quic),
+        peer("quinn-defaults", "v1").for_cases(quic),
     ]
 }
 
+/// Echoes of a load in which people's libraries have a turn beside the limit and ours.
+fn compared(case: &Case) -> bool {
+    case.role == "echo" && case.peers && matches!(case.work, Work::Load { .. })
+}
+
 fn tcp_echo(case: &Case) -> bool {
-    case.scheme == "tcp" && case.role == "echo"
+    case.scheme == "tcp" && case.role == "echo" && case.peers
 }
 
 /// Raw tokio knows no frames, so only round trips and idle connections are the same work for it.
@@ -63,7 +90,8 @@ fn echo_or_sink(case: &Case) -> bool {
     matches!(case.role, "echo" | "sink")
 }
 
-/// The limit first, then ours, then the references and peers that were asked for, then what suites bring.
+/// The limit first, then ours, then the references and peers that were asked for, then what suites bring. `asked` is
+/// what `--peers` says: nothing is nobody, `all` everybody.
 pub(crate) fn all(
     programs: &Programs,
     ours_wire: &str,
@@ -72,21 +100,28 @@ pub(crate) fn all(
 ) -> Result<Vec<Server>, String> {
     let limit = programs.folder.join("limit");
     let mut servers = vec![
-        Server::new("limit", "v1", &limit, &["{scheme}", "--{role}", "0"])
-            .for_cases(|case| echo_or_sink(case) && matches!(case.scheme, "tcp" | "ws")),
+        Server::new("limit", "v1", &limit, &["{scheme}", "--{role}", "{place}"])
+            .for_cases(|case| echo_or_sink(case) && matches!(case.scheme, "tcp" | "ws" | "unix")),
     ];
     if let Some(program) = &programs.ours {
-        let args = ["serve", "--{role}", "{scheme}://127.0.0.1:0"];
-        servers.push(Server::new(OURS, ours_wire, program, &args).for_cases(echo_or_sink));
+        let args = ["serve", "--{role}", "{url}"];
+        let fits: fn(&Case) -> bool = |case| echo_or_sink(case) && case.scheme != "inproc";
+        servers.push(Server::new(OURS, ours_wire, program, &args).for_cases(fits));
     }
     let peers = peers(programs);
-    let unknown = |name: &&String| !peers.iter().any(|peer| peer.name == **name);
+    let everybody = asked.iter().any(|name| name == "all");
+    let unknown = |name: &&String| {
+        let known = |peer: &Server| peer.name == **name;
+        !matches!(name.as_str(), "all" | "none") && !peers.iter().any(known)
+    };
     if let Some(unknown) = asked.iter().find(unknown) {
-        let known: Vec<&str> = peers.iter().map(|peer| peer.name.as_str()).collect();
-        return Err(format!("{unknown}: not one of {}", known.join(" ")));
+        let mut known: Vec<&str> = peers.iter().map(|peer| peer.name.as_str()).collect();
+        known.dedup();
+        let known = known.join(" ");
+        return Err(format!("{unknown}: not one of {known}, all or none"));
     }
     servers.extend(peers.into_iter().map(|peer| Server {
-        asked: asked.contains(&peer.name),
+        asked: everybody || asked.contains(&peer.name),
         ..peer
     }));
     for text in others {
@@ -129,16 +164,33 @@ impl Server {
     /// Starts it; it runs where the calling thread may run.
     pub(crate) fn start(&self, case: &Case) -> Result<Running, String> {
         let mut command = Command::new(&self.program);
+        let socket = (case.scheme == "unix").then(socket_path);
+        let (url, place) = match &socket {
+            Some(path) => (
+                format!("unix://{}", path.display()),
+                path.display().to_string(),
+            ),
+            None => {
+                let options = case.mtu.map(|mtu| format!("?mtu={mtu}"));
+                let options = options.unwrap_or_default();
+                let url = format!("{}://127.0.0.1:0{options}", case.scheme);
+                (url, "0".to_owned())
+            }
+        };
         command.args(self.args.iter().map(|arg| {
             arg.replace("{scheme}", case.scheme)
                 .replace("{role}", case.role)
+                .replace("{url}", &url)
+                .replace("{place}", &place)
         }));
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| format!("{}: {error}", self.program.display()))?;
         let stdout = child.stdout.take();
+        let said = LastLine::of(child.stderr.take());
         let (lines, inbox) = mpsc::channel();
         std::thread::spawn(move || {
             // Reads on after the line that matters, so that a server that prints more never blocks on a full pipe.
@@ -156,14 +208,61 @@ impl Server {
         let mut running = Running {
             child,
             url: String::new(),
+            socket,
         };
         running.url = inbox.recv_timeout(START_MAX).map_err(|_| {
-            format!(
-                "{} did not print `listening SCHEME://ADDRESS`",
-                self.program.display()
-            )
+            let why = said.take();
+            format!("it does not listen: {why}")
         })?;
+        if let Some(mtu) = case.mtu {
+            let bare = running.url.split('?').next().unwrap_or_default();
+            running.url = format!("{bare}?mtu={mtu}");
+        }
         Ok(running)
+    }
+}
+
+/// Where a Unix socket is made: a name that nobody has.
+fn socket_path() -> PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("msgtrans-bench-{}-{number}.sock", std::process::id());
+    std::env::temp_dir().join(name)
+}
+
+/// The last line that a process has printed on standard error: why it failed.
+pub(crate) struct LastLine(Arc<Mutex<String>>, Option<JoinHandle<()>>);
+
+impl LastLine {
+    /// Reads until the process closes its end.
+    pub(crate) fn of(stderr: Option<ChildStderr>) -> Self {
+        let last = Arc::new(Mutex::new(String::new()));
+        let into = last.clone();
+        let reader = stderr.map(|stderr| {
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    if let Ok(mut last) = into.lock()
+                        && !line.trim().is_empty()
+                    {
+                        *last = line;
+                    }
+                }
+            })
+        });
+        Self(last, reader)
+    }
+
+    /// The line; a process that is about to end is given a moment to say it.
+    pub(crate) fn take(mut self) -> String {
+        let begin = Instant::now();
+        if let Some(reader) = self.1.take() {
+            while !reader.is_finished() && begin.elapsed() < Duration::from_millis(200) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        self.0
+            .lock()
+            .map_or_else(|_| String::new(), |line| line.clone())
     }
 }
 
@@ -171,6 +270,8 @@ impl Server {
 pub(crate) struct Running {
     child: Child,
     pub(crate) url: String,
+    /// Removed with it.
+    socket: Option<PathBuf>,
 }
 
 impl Running {
@@ -194,5 +295,8 @@ impl Drop for Running {
         // Both fail only for a process that has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(path) = &self.socket {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }

@@ -5,57 +5,107 @@ use crate::suites::{Case, Must, Work};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
-/// All rounds of a case: by server, in the order of their turns; a failed turn is `None`.
+/// All rounds of a case, by server.
 pub(crate) struct CaseResult {
     pub(crate) case: Case,
-    pub(crate) servers: Vec<(String, Vec<Option<Sample>>)>,
+    pub(crate) servers: Vec<ServerResult>,
+    /// Neither ours nor the reference has failed.
+    pub(crate) sound: bool,
 }
 
-/// Median, minimum and maximum.
+/// The turns of one server, in their order.
+pub(crate) struct ServerResult {
+    pub(crate) name: String,
+    /// A failed turn is `None`.
+    pub(crate) rounds: Vec<Option<Sample>>,
+    /// Why the first one failed that did.
+    pub(crate) failure: Option<String>,
+}
+
+impl ServerResult {
+    /// No turn yet.
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            rounds: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// The median of a figure.
+    pub(crate) fn median(&self, key: &str) -> Option<f64> {
+        spread(&self.rounds, key).map(|spread| spread.median)
+    }
+}
+
+/// Median, minimum and maximum, and how far the median may be off.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
+    /// The standard error of the median, from the median distance of the rounds to it.
+    pub(crate) error: f64,
 }
+
+/// From a median distance to a standard deviation, and from that to the error of a median, for a normal distribution.
+const ERROR_OF_MEDIAN: f64 = 1.4826 * 1.2533;
 
 /// One figure of one server.
 pub(crate) struct Row {
     pub(crate) server: String,
-    suite: &'static str,
-    case: String,
-    label: &'static str,
+    pub(crate) suite: &'static str,
+    pub(crate) case: String,
+    pub(crate) reference: &'static str,
+    pub(crate) key: &'static str,
+    pub(crate) label: &'static str,
     /// `None` when every turn failed.
-    value: Option<Spread>,
-    ratio: Option<Spread>,
-    must: Option<Must>,
-    aim: Option<Must>,
+    pub(crate) value: Option<Spread>,
+    pub(crate) ratio: Option<Spread>,
+    pub(crate) must: Option<Must>,
+    pub(crate) aim: Option<Must>,
     /// Whether the figure is what it must be; only where something is demanded.
     pub(crate) kept: Option<bool>,
-    rate: Option<f64>,
-    p50: Option<f64>,
-    p99: Option<f64>,
-    switches: Option<f64>,
+    /// Why it has no value.
+    pub(crate) failure: Option<String>,
+    pub(crate) rate: Option<f64>,
+    /// p50, p99, p99.9 in microseconds.
+    pub(crate) latency: Option<[f64; 3]>,
+    pub(crate) switches: Option<f64>,
+    pub(crate) bytes_per_s: Option<f64>,
 }
 
 impl Spread {
-    fn of(mut values: Vec<f64>) -> Option<Self> {
+    pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = match values.len() % 2 {
-            0 => f64::midpoint(values[middle - 1], values[middle]),
-            _ => values[middle],
-        };
-        Some(Self { median, min, max })
+        let median = middle(&values);
+        let mut distances: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
+        distances.sort_by(f64::total_cmp);
+        let error = ERROR_OF_MEDIAN * middle(&distances) / (values.len() as f64).sqrt();
+        Some(Self {
+            median,
+            min,
+            max,
+            error,
+        })
     }
 
     fn to_json(self) -> Value {
-        json!({ "median": self.median, "min": self.min, "max": self.max })
+        json!({ "median": self.median, "min": self.min, "max": self.max, "error": self.error })
     }
 }
 
-fn spread(samples: &[Option<Sample>], key: &str) -> Option<Spread> {
+/// The middle of sorted values, of which there is at least one.
+fn middle(sorted: &[f64]) -> f64 {
+    let middle = sorted.len() / 2;
+    match sorted.len() % 2 {
+        0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
+        _ => sorted[middle],
+    }
+}
+
+pub(crate) fn spread(samples: &[Option<Sample>], key: &str) -> Option<Spread> {
     Spread::of(
         samples
             .iter()
@@ -66,7 +116,11 @@ fn spread(samples: &[Option<Sample>], key: &str) -> Option<Spread> {
 }
 
 /// Ratios of the rounds in which both have the figure.
-fn paired(samples: &[Option<Sample>], reference: &[Option<Sample>], key: &str) -> Option<Spread> {
+pub(crate) fn paired(
+    samples: &[Option<Sample>],
+    reference: &[Option<Sample>],
+    key: &str,
+) -> Option<Spread> {
     let figure = |sample: &Option<Sample>| sample.as_ref()?.get(key).copied();
     let ratios = samples.iter().zip(reference).filter_map(|(ours, base)| {
         let (ours, base) = (figure(ours)?, figure(base)?);
@@ -81,11 +135,9 @@ pub(crate) fn rate_for(case: &Case, results: &[CaseResult]) -> Option<f64> {
         return None;
     };
     let closed = results.iter().find(|result| result.case.name == *of)?;
-    let (_, samples) = closed
-        .servers
-        .iter()
-        .find(|(name, _)| name == closed.case.reference)?;
-    Some(spread(samples, "rate")?.median)
+    let mut servers = closed.servers.iter();
+    let reference = servers.find(|server| server.name == closed.case.reference)?;
+    reference.median("rate")
 }
 
 /// What others took of the machine, over all turns.
@@ -93,7 +145,7 @@ pub(crate) fn others(results: &[CaseResult]) -> Option<Spread> {
     let samples = results
         .iter()
         .flat_map(|result| &result.servers)
-        .flat_map(|(_, samples)| samples)
+        .flat_map(|server| &server.rounds)
         .flatten();
     Spread::of(
         samples
@@ -105,30 +157,37 @@ pub(crate) fn others(results: &[CaseResult]) -> Option<Spread> {
 /// One row for each case, figure and server.
 pub(crate) fn rows(results: &[CaseResult]) -> Vec<Row> {
     let mut rows = Vec::new();
-    for result in results {
-        let reference = result
-            .servers
+    for CaseResult { case, servers, .. } in results {
+        let reference = servers
             .iter()
-            .find(|(name, _)| name == result.case.reference);
-        for metric in &result.case.metrics {
-            for (name, samples) in &result.servers {
-                let value = spread(samples, metric.key);
-                let ratio = reference.and_then(|(_, base)| paired(samples, base, metric.key));
-                let median = |key: &str| spread(samples, key).map(|spread| spread.median);
+            .find(|server| server.name == case.reference)
+            .map(|server| &server.rounds);
+        for metric in &case.metrics {
+            for server in servers {
+                let value = spread(&server.rounds, metric.key);
+                let ratio = reference.and_then(|base| paired(&server.rounds, base, metric.key));
+                let latency = ["p50", "p99", "p999"].map(|key| server.median(key));
+                let failure = server.failure.clone();
                 rows.push(Row {
-                    server: name.clone(),
+                    server: server.name.clone(),
                     suite: metric.suite,
-                    case: result.case.name.clone(),
+                    case: case.name.clone(),
+                    reference: case.reference,
+                    key: metric.key,
                     label: metric.label,
                     value,
                     ratio,
                     must: metric.must,
                     aim: metric.aim,
                     kept: metric.must.and_then(|must| must.is_kept(value, ratio)),
-                    rate: median("rate"),
-                    p50: median("p50"),
-                    p99: median("p99"),
-                    switches: median("switches_per_1000"),
+                    failure: failure.filter(|_| value.is_none()),
+                    rate: server.median("rate"),
+                    latency: match latency {
+                        [Some(p50), Some(p99), Some(p999)] => Some([p50, p99, p999]),
+                        _ => None,
+                    },
+                    switches: server.median("switches_per_1000"),
+                    bytes_per_s: server.median("bytes_per_s"),
                 });
             }
         }
@@ -137,7 +196,7 @@ pub(crate) fn rows(results: &[CaseResult]) -> Vec<Row> {
 }
 
 impl Must {
-    fn is_kept(self, value: Option<Spread>, ratio: Option<Spread>) -> Option<bool> {
+    pub(crate) fn is_kept(self, value: Option<Spread>, ratio: Option<Spread>) -> Option<bool> {
         match self {
             Self::Ratio(most) => ratio.map(|ratio| ratio.median <= most),
             Self::RatioAtLeast(least) => ratio.map(|ratio| ratio.median >= least),
@@ -146,7 +205,7 @@ impl Must {
         }
     }
 
-    fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         match self {
             Self::Ratio(most) => format!("<= {most}x"),
             Self::RatioAtLeast(least) => format!(">= {least}x"),
@@ -157,7 +216,7 @@ impl Must {
 }
 
 /// Three digits that matter.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         1e7.. => format!("{:.1} M", value / 1e6),
         1e6.. => format!("{:.2} M", value / 1e6),
@@ -171,7 +230,7 @@ fn short(value: f64) -> String {
 
 /// The table as text.
 pub(crate) fn render(rows: &[Row]) -> String {
-    const HEAD: [&str; 13] = [
+    const HEAD: [&str; 14] = [
         "suite",
         "case",
         "server",
@@ -183,10 +242,11 @@ pub(crate) fn render(rows: &[Row]) -> String {
         "must",
         "aim",
         "msgs/s",
-        "p50/p99 us",
+        "p50/p99/p99.9 us",
         "switches/1000",
+        "MB/s",
     ];
-    let mut cells: Vec<[String; 13]> = vec![HEAD.map(str::to_owned)];
+    let mut cells: Vec<[String; 14]> = vec![HEAD.map(str::to_owned)];
     for row in rows {
         let range = |spread: Spread| format!("({}-{})", short(spread.min), short(spread.max));
         let ratio_range = |spread: Spread| format!("({:.2}-{:.2})", spread.min, spread.max);
@@ -219,11 +279,11 @@ pub(crate) fn render(rows: &[Row]) -> String {
             bound(row.must),
             bound(row.aim),
             optional(row.rate),
-            row.p50
-                .zip(row.p99)
-                .map(|(p50, p99)| format!("{}/{}", short(p50), short(p99)))
+            row.latency
+                .map(|quantiles| quantiles.map(short).join("/"))
                 .unwrap_or_default(),
             optional(row.switches),
+            optional(row.bytes_per_s.map(|bytes| bytes / 1e6)),
         ]);
     }
     let width = |column: usize| {
@@ -233,7 +293,7 @@ pub(crate) fn render(rows: &[Row]) -> String {
             .max()
             .unwrap_or_default()
     };
-    let widths: [usize; 13] = std::array::from_fn(width);
+    let widths: [usize; 14] = std::array::from_fn(width);
     let mut out = String::new();
     for line in &cells {
         let mut text = String::new();
@@ -248,22 +308,40 @@ pub(crate) fn render(rows: &[Row]) -> String {
         out.push_str(text.trim_end());
         out.push('\n');
     }
+    for (case, server, failure) in failures(rows) {
+        out.push_str(&format!("{case}: {server} failed: {failure}\n"));
+    }
     out
+}
+
+/// Who failed where and why, each once.
+pub(crate) fn failures(rows: &[Row]) -> Vec<(&str, &str, &str)> {
+    let mut failures = Vec::new();
+    for row in rows {
+        let told = row.failure.as_deref();
+        let failure = told.map(|why| (row.case.as_str(), row.server.as_str(), why));
+        failures.extend(failure.filter(|failure| !failures.contains(failure)));
+    }
+    failures
 }
 
 /// Every turn as measured.
 pub(crate) fn to_json(results: &[CaseResult]) -> Value {
     let turns = results.iter().flat_map(|result| {
-        result.servers.iter().flat_map(move |(server, samples)| {
-            samples.iter().enumerate().map(move |(round, sample)| {
-                json!({
-                    "suite": result.case.suite,
-                    "case": result.case.name,
-                    "server": server,
-                    "round": round + 1,
-                    "figures": sample,
+        result.servers.iter().flat_map(move |server| {
+            server
+                .rounds
+                .iter()
+                .enumerate()
+                .map(move |(round, sample)| {
+                    json!({
+                        "suite": result.case.suite,
+                        "case": result.case.name,
+                        "server": server.name,
+                        "round": round + 1,
+                        "figures": sample,
+                    })
                 })
-            })
         })
     });
     turns.collect()
@@ -282,6 +360,7 @@ impl Row {
             "must": self.must.map(Must::text),
             "aim": self.aim.map(Must::text),
             "kept": self.kept,
+            "failure": self.failure,
         })
     }
 }
@@ -302,14 +381,7 @@ mod tests {
         let ours = samples(&[Some(12.0), None, Some(30.0), Some(11.0)]);
         let limit = samples(&[Some(10.0), Some(10.0), Some(20.0), Some(10.0)]);
         let ratio = paired(&ours, &limit, "cpu").expect("three pairs");
-        assert_eq!(
-            ratio,
-            Spread {
-                median: 1.2,
-                min: 1.1,
-                max: 1.5
-            }
-        );
+        assert_eq!((ratio.median, ratio.min, ratio.max), (1.2, 1.1, 1.5));
         assert_eq!(paired(&ours, &limit, "p99"), None);
     }
 
@@ -328,6 +400,7 @@ mod tests {
             median: 1.4,
             min: 1.0,
             max: 9.0,
+            error: 0.1,
         };
         assert_eq!(Must::Ratio(1.4).is_kept(None, Some(spread)), Some(true));
         assert_eq!(

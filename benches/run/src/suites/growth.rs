@@ -10,7 +10,11 @@ fn cases() -> Vec<Case> {
     let grow = |payload, connections, window| {
         let mut case = echo("P18", "tcp", payload, connections, window, 1.4, 1.2);
         case.name = format!("{}, growth", case.name);
-        case
+        Case {
+            peers: false,
+            slow: true,
+            ..case
+        }
     };
     let by_connections = connections.map(|(connections, window)| grow(64, connections, window));
     let by_size = sizes.map(|payload| grow(payload, 10, 8));

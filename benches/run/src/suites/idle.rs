@@ -37,6 +37,7 @@ fn idle(scheme: &'static str, accept_reference: &'static str) -> Case {
     let name = format!("{scheme} {CONNECTIONS} idle");
     Case {
         reference: accept_reference,
+        slow: true,
         rounds_max: ROUNDS_MAX,
         ..Case::new(name, scheme, work, metrics)
     }

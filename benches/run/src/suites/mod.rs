@@ -7,6 +7,7 @@ mod growth;
 mod idle;
 mod memory;
 mod one_way;
+mod quic;
 mod request;
 mod rtt;
 mod tasks;
@@ -19,6 +20,7 @@ const SUITES: &[Suite] = &[
     echo::SUITE,
     one_way::SUITE,
     rtt::SUITE,
+    quic::SUITE,
     idle::SUITE,
     memory::SUITE,
     request::SUITE,
@@ -108,6 +110,10 @@ pub(crate) struct Case {
     pub(crate) pin: Pin,
     /// The server that ratios refer to.
     pub(crate) reference: &'static str,
+    /// What the path carries: the largest UDP payload, where it is not what loopback offers.
+    pub(crate) mtu: Option<u16>,
+    /// Whether peers have a turn, where there are any that can do it.
+    pub(crate) peers: bool,
     /// Rounds are no more than this, for what takes long or swings little.
     pub(crate) rounds_max: usize,
     /// Left out of a quick run that does not name its suite.
@@ -203,6 +209,8 @@ impl Case {
             work,
             pin: Pin::Split,
             reference: "limit",
+            mtu: None,
+            peers: true,
             rounds_max: usize::MAX,
             slow: false,
             packages: &[],

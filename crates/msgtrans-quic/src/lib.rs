@@ -9,7 +9,9 @@
 //! - a version 1 server has a connection before it has a stream, and version 1 frames stand behind their length
 //!   (`stream.rs`, `prefix.rs`);
 //! - all connections of a listener, and all those of a client configuration, share one UDP socket (`socket.rs`), and
-//!   handshakes run beside each other (`listener.rs`).
+//!   handshakes run beside each other (`listener.rs`);
+//! - a socket outlives its listener for the sake of its connections, and the next listener at the address takes it over,
+//!   buffers of the system included (`left.rs`).
 //!
 //! 0-RTT, datagrams and connection migration on the client's side are not used; an unreliable packet goes on the
 //! stream.
@@ -24,6 +26,7 @@ mod congestion;
 mod connection;
 mod connector;
 mod failure;
+mod left;
 mod listener;
 mod outgoing;
 mod prefix;

@@ -20,7 +20,7 @@ use quinn::crypto::rustls::QuicServerConfig as Crypto;
 
 use crate::connection::{QuicConnection, canonical};
 use crate::stream::{Pair, Streams};
-use crate::{QuicServerConfig, alpns, failure, negotiated, socket, with_causes};
+use crate::{QuicServerConfig, alpns, failure, left, negotiated, socket, with_causes};
 
 /// Bytes that are kept of what a client sends before it is accepted.
 const EARLY_BYTES: u64 = 16 * 1024;
@@ -45,8 +45,15 @@ impl ServerProtocol for QuicServerConfig {
             let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             for candidate in resolve(&address).await.map_err(fail)? {
                 let network = configs.network.as_ref().clone();
-                let bound = socket::listen(candidate, &self.tuning, network)
-                    .and_then(|endpoint| Ok((endpoint.local_addr()?.port(), endpoint)));
+                let endpoint = match left::take(candidate) {
+                    Some(endpoint) => {
+                        endpoint.set_server_config(Some(network));
+                        Ok(endpoint)
+                    }
+                    None => socket::listen(candidate, &self.tuning, network),
+                };
+                let bound =
+                    endpoint.and_then(|endpoint| Ok((endpoint.local_addr()?.port(), endpoint)));
                 match bound {
                     Ok((port, endpoint)) => {
                         return Ok(Box::new(QuicListener {
@@ -181,26 +188,7 @@ impl QuicListener {
 
 impl Drop for QuicListener {
     fn drop(&mut self) {
-        // The socket lives on with its connections. quinn ignores newcomers that it is not configured for, and they
-        // would take a timeout to find out: refused, they know at once. Without a runtime there is nobody to tell.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(refuse(self.endpoint.clone()));
-        }
-    }
-}
-
-/// Refuses whoever comes, until the last connection has gone.
-async fn refuse(endpoint: quinn::Endpoint) {
-    let idle = endpoint.wait_idle();
-    tokio::pin!(idle);
-    loop {
-        tokio::select! {
-            () = &mut idle => return,
-            incoming = endpoint.accept() => match incoming {
-                Some(incoming) => incoming.refuse(),
-                None => return,
-            },
-        }
+        left::leave(self.endpoint.clone());
     }
 }
 

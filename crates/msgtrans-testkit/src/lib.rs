@@ -1,18 +1,22 @@
 //! Conformance suites for MsgTrans protocols, and the peers that they are made of.
 //!
-//! A protocol proves itself with one call in its tests:
+//! A protocol proves itself with two calls in its tests: one for its connections, one for what sessions do over them.
 //!
 //! ```no_run
+//! # use msgtrans::BuiltIn as AppSchemes;
 //! # use msgtrans_testkit::{Capabilities, conformance};
 //! # use msgtrans_transport::{Connector, Endpoint, ServerProtocol};
 //! # async fn example(server: fn() -> Box<dyn ServerProtocol>, connector: fn(&Endpoint) -> Box<dyn Connector>) {
-//! let report = conformance::seam(Capabilities::byte_stream(), server, connector).run().await;
-//! assert!(report.passed(), "{report}");
+//! let can = Capabilities::byte_stream();
+//! conformance::seam(can, server, connector).run().await.expect_passed();
+//!
+//! let listen = || "tcp://127.0.0.1:0".to_owned();
+//! conformance::facade::<AppSchemes>(can, listen).run().await.expect_passed();
 //! # }
 //! ```
 //!
 //! [`Capabilities`] say what the protocol claims; a case that needs more than that is skipped and says why. Every case
-//! has a deadline, uses fresh listeners and connections, and never sleeps.
+//! has a deadline and uses fresh listeners and connections. [`sessions`] has what tests of one's own need beside them.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

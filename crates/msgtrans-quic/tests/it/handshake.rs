@@ -219,6 +219,38 @@ async fn a_listener_that_is_gone_refuses_and_lets_its_connections_be() {
 }
 
 #[tokio::test]
+async fn a_listener_takes_over_the_socket_that_another_has_left_to_its_connections() {
+    let mut bound = bind(local()).await;
+    let address = bound.address.clone();
+    let old = bound.client();
+    let (mut end, mut server) = crate::end::pair_of(&mut bound, &old, WireVersion::V2).await;
+    drop(bound);
+    for number in 1..=3 {
+        // Each with a certificate of its own.
+        let mut bound = bind(QuicServerConfig::new(&address)).await;
+        assert_eq!(bound.address, address);
+        let client = bound.client();
+        let (mut newer, mut accepted) =
+            crate::end::pair_of(&mut bound, &client, WireVersion::V2).await;
+        newer.send(packet(number, 1)).await;
+        assert_eq!(accepted.expect().await, packet(number, 1));
+        end.send(packet(number, 1)).await;
+        assert_eq!(server.expect().await, packet(number, 1));
+        let (dialled, met) = tokio::join!(dial(&old, WireVersions::V2), bound.accept());
+        assert!(
+            dialled.is_err() && met.is_err(),
+            "the certificate of before"
+        );
+    }
+    // With the last connection goes the socket.
+    drop((end, server));
+    let mut looks = tokio::time::interval(Duration::from_millis(10));
+    while std::net::UdpSocket::bind(&address).is_err() {
+        looks.tick().await;
+    }
+}
+
+#[tokio::test]
 async fn a_name_with_an_address_that_does_not_answer_is_dialled_at_the_next() {
     // Where localhost is ::1 first, nobody is there.
     let bound = bind(local()).await;

@@ -57,8 +57,8 @@ type Suite = (Capabilities, fn() -> String);
 const TCP: Suite = (Capabilities::byte_stream(), || local("tcp"));
 const WS: Suite = (Capabilities::byte_stream(), || local("ws"));
 const QUIC: Suite = (
-    // A UDP port where nobody is says nothing, and connections share the socket of their listener.
-    Capabilities::byte_stream().refuses(false).rebinds(false),
+    // A UDP port where nobody is says nothing.
+    Capabilities::byte_stream().refuses(false),
     || local("quic"),
 );
 const INPROC: Suite = (Capabilities::packets(), inproc_url);

@@ -10,7 +10,7 @@ use msgtrans::{
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::{Case, Protocol, case, connect, next_message, start, until};
+use super::{Case, Protocol, case, connect, needs_large, next_message, start, until};
 
 pub(super) const CASES: &[Case] = &[
     case!(a_slow_consumer_is_cut_while_others_go_on),
@@ -18,8 +18,11 @@ pub(super) const CASES: &[Case] = &[
     case!(a_session_above_max_connections_is_refused_as_overloaded),
     case!(a_peer_above_its_rate_is_slowed_and_loses_nothing),
     case!(a_full_queue_hands_the_packet_back_at_once),
-    case!(a_packet_above_what_the_peer_takes_is_handed_back),
-    case!(a_peer_that_sends_more_than_it_may_is_cut_alone),
+    case!(
+        a_packet_above_what_the_peer_takes_is_handed_back,
+        needs_large
+    ),
+    case!(a_peer_that_sends_more_than_it_may_is_cut_alone, needs_large),
 ];
 
 struct Answers;

@@ -78,6 +78,8 @@ async fn the_address_of_a_removed_listener_is_free_again(protocol: Protocol) {
     if protocol.capabilities.rebinds {
         let again = server.add_protocol(protocol.at(&endpoint)).await;
         assert_eq!(again.expect("free"), endpoint);
+        let answer = client.request("still there?").await.expect("answered");
+        assert_eq!(answer.payload, "still there?");
     } else {
         client.disconnect().await.expect("disconnected");
         let mut attempts = interval(Duration::from_millis(10));

@@ -6,12 +6,17 @@ use msgtrans::{
     TransportError, TransportEvent,
 };
 
-use super::{Case, Log, Protocol, case, connect, next_message, only_session, start, until};
+use super::{
+    Case, Log, Protocol, case, connect, needs_large, next_message, only_session, start, until,
+};
 
 pub(super) const CASES: &[Case] = &[
     case!(middleware_sees_connects_packets_and_closes_in_order),
     case!(middleware_may_change_and_refuse),
-    case!(compressed_payloads_arrive_whole_and_small_on_the_wire),
+    case!(
+        compressed_payloads_arrive_whole_and_small_on_the_wire,
+        needs_large
+    ),
     case!(middleware_of_a_client_sees_both_directions),
     case!(middleware_may_turn_a_client_away),
 ];

@@ -17,6 +17,7 @@ mod sessions;
 
 use super::Protocol;
 use super::protocol::{HEARTBEAT, TransportClient, TransportServer, connect, start, welcome};
+use crate::capabilities::Capabilities;
 use crate::peer::accept;
 use crate::sessions::{Log, OnDrop, next_close, next_message, only_session, until};
 
@@ -69,3 +70,7 @@ macro_rules! case {
     };
 }
 use case;
+
+fn needs_large(capabilities: &Capabilities) -> Option<&'static str> {
+    (capabilities.max_payload < 1_000_000).then_some("payloads of 1 MB do not cross")
+}

@@ -128,6 +128,7 @@ async fn requests_of_every_size_are_answered_with_every_field(protocol: Protocol
     let client = connect(protocol.client(&server).with_handler(Mirror)).await;
     let session = only_session(&server).await;
     for size in [0, 1, 15, 4_096, 65_535, 65_536, 1_000_003, largest] {
+        let size = size.min(largest);
         let request = || {
             let request = Packet::request(vec![size as u8; size]).with_biz_type(7);
             request.with_ext_header("header")

@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod adversary;
 mod bell;
 mod capabilities;
 pub mod chaos;

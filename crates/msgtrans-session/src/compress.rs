@@ -119,6 +119,8 @@ mod codecs {
     /// 8 MiB: what a decoder is willing to keep as window (RFC 8878 recommends decoders to support at least that).
     const WINDOW_LOG_MAX: u32 = 23;
     const ZSTD_LEVEL: i32 = 1;
+    /// How a frame of zstd begins. The library also takes skippable frames, which would decompress to nothing.
+    const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 
     fn broken(why: impl ToString) -> DecodeError {
         DecodeError::Decompress {
@@ -127,6 +129,9 @@ mod codecs {
     }
 
     pub(super) fn unzstd(payload: &Bytes, max: usize) -> Result<Bytes, DecodeError> {
+        if !payload.starts_with(&ZSTD_MAGIC) {
+            return Err(broken("not a frame of zstd"));
+        }
         let mut rest: &[u8] = payload;
         let mut decoder = zstd::stream::read::Decoder::with_buffer(&mut rest)
             .map_err(broken)?

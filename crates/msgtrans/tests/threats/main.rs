@@ -1,0 +1,11 @@
+//! The threat table, row by row, over real sockets; after every row the invariants hold. See docs/THREAT_MODEL.md.
+
+mod application;
+mod compression;
+mod frames;
+mod handshake;
+mod process;
+mod quic;
+mod stage;
+mod storm;
+mod upgrade;

@@ -1,0 +1,33 @@
+//! Adversarial frames over every stream protocol: thousands here, any number with `cargo xtask adversary --count N`.
+
+use msgtrans_testkit::adversary::storm;
+
+use crate::stage::{count, row, seed};
+
+/// Connections at a time. Each ends before the next begins, so that ports come back as fast as they go.
+const AT_ONCE: usize = 16;
+
+#[test]
+fn adversarial_frames_end_their_own_connections_and_nothing_else() {
+    let frames = count("MSGTRANS_ADVERSARY_COUNT", 50_000);
+    let report = row(&[("protocol_error", 1), ("too_large", 1)], async |stage| {
+        let begun = std::time::Instant::now();
+        let tally = storm::run(stage.targets(), seed(), frames, AT_ONCE)
+            .await
+            .unwrap_or_else(|what| panic!("{what}"));
+        assert!(tally.frames >= frames);
+        let minutes = begun.elapsed().as_secs_f64() / 60.0;
+        #[expect(clippy::print_stdout, reason = "a long run says what it did")]
+        {
+            println!(
+                "{} frames over {} connections, {} of them cut, in {:.1} s: {:.0} frames a minute",
+                tally.frames,
+                tally.connections,
+                tally.cut,
+                minutes * 60.0,
+                tally.frames as f64 / minutes
+            );
+        }
+    });
+    assert!(report.rejected("protocol_error") > report.rejected("too_large"));
+}

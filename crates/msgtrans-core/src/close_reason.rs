@@ -1,6 +1,6 @@
 //! [`CloseReason`]: who ended a session and why, with the codes of the wire format.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// A code of the wire format, section 5. Numbers from 1 000 up belong to the application.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,6 +103,28 @@ pub(crate) fn cut(text: &str, max: usize) -> &str {
         .unwrap_or_default()
 }
 
+/// A peer's words as they may stand in a log: without control characters, which could forge a line, and at most 256
+/// bytes of them.
+pub(crate) struct Words<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN_MAX: usize = 256;
+        let shown = cut(self.0, SHOWN_MAX);
+        for c in shown.chars() {
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                f.write_char(c)?;
+            }
+        }
+        if shown.len() < self.0.len() {
+            f.write_str("…")?;
+        }
+        Ok(())
+    }
+}
+
 impl CloseReason {
     /// This side closes with `code`; a `reason` above 1 024 bytes is cut at a character boundary.
     pub fn local(code: Code, reason: impl Into<String>) -> Self {
@@ -152,7 +174,7 @@ impl fmt::Display for CloseReason {
             write!(f, ": {}", self.code)?;
         }
         if !self.reason.is_empty() {
-            write!(f, ": {}", self.reason)?;
+            write!(f, ": {}", Words(&self.reason))?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::close_reason::Words;
 use crate::packet::{Compression, Packet, PacketType};
 use crate::{CloseReason, Code, WireVersion};
 
@@ -389,7 +390,7 @@ pub enum RequestError {
     #[error("the session ended before the response: {0}")]
     Closed(CloseReason),
     /// The peer answered with a Failure.
-    #[error("the peer failed the request: {code}: {message}")]
+    #[error("the peer failed the request: {code}: {}", Words(.message))]
     Failed {
         /// Why, for programs.
         code: Code,

@@ -4,6 +4,7 @@ mod application;
 mod compression;
 mod frames;
 mod handshake;
+mod logs;
 mod process;
 mod quic;
 mod stage;

@@ -87,6 +87,15 @@ impl Apart {
             .sum()
     }
 
+    /// Whether the system has stopped it.
+    fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.expect("alive");
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|behind| behind.trim_start().starts_with('T'))
+    }
+
     fn signal(&self, name: &str) {
         let sent = Command::new("kill")
             .args([name, &self.child.id().to_string()])
@@ -151,6 +160,9 @@ fn a_server_that_was_stopped_for_a_while_goes_on_and_repeats_nothing() {
         let client = server.client().await;
         client.request("before").await.expect("answered");
         server.signal("-STOP");
+        while !server.is_stopped() {
+            pass(Duration::from_millis(5)).await;
+        }
         let asking = {
             let session = client.session().expect("connected");
             tokio::spawn(async move { session.request("meanwhile").await })
@@ -185,4 +197,41 @@ fn everybody_is_served_while_others_burn_the_processor() {
             hog.join().expect("ran");
         }
     });
+}
+
+#[test]
+fn no_deadline_is_of_the_wall_clock() {
+    // Where the wall clock is read: when a session began, for display, and the dates of certificates.
+    const ALLOWED: [&str; 2] = ["connection_info.rs", "development.rs"];
+    let crates = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let mut folders = vec![std::path::PathBuf::from(crates)];
+    let mut sources = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            if path.is_dir()
+                && !matches!(
+                    name.as_str(),
+                    "tests" | "examples" | "msgtrans-cli" | "target"
+                )
+            {
+                folders.push(path);
+            } else if name.ends_with(".rs") && name != "tests.rs" {
+                sources += 1;
+                let text = std::fs::read_to_string(&path).expect("a source");
+                let reads = text.contains("SystemTime::now") || text.contains("UNIX_EPOCH");
+                assert!(
+                    !reads || ALLOWED.contains(&name.as_str()),
+                    "{}",
+                    path.display()
+                );
+            }
+        }
+    }
+    assert!(sources > 100, "{sources} sources");
 }

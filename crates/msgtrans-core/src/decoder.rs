@@ -194,6 +194,9 @@ impl Decoder {
         let before = into.len();
         if self.opened && self.partial.is_empty() {
             self.decode_plain(budget_bytes, into);
+            if self.chunk.is_empty() {
+                return Ok(Decoded::Starved);
+            }
         }
         loop {
             if into.len() > before && (!self.opened || into.bytes() >= budget_bytes) {

@@ -77,9 +77,25 @@ pub fn take_read_buffer() -> ReadBuffer {
     });
     let bytes = kept.flatten().unwrap_or_else(take_pooled);
     ReadBuffer {
-        start: bytes.as_ptr().addr(),
-        len: bytes.capacity(),
+        place: Place::of(&bytes),
         bytes,
+    }
+}
+
+/// Lends a read buffer to `read`: what [`take_read_buffer`] gives, where it lies. What `read` leaves in it
+/// is forgotten; what it splits off lives on.
+///
+/// # Cost
+/// A third of taking the buffer and giving it back.
+#[inline]
+pub fn with_read_buffer<R>(read: impl FnOnce(&mut BytesMut) -> R) -> R {
+    let mut read = Some(read);
+    let done = with_local(|local| read.take().map(|read| local.read(read)));
+    match (done.flatten(), read) {
+        (Some(done), _) => done,
+        // Inside another such call, or while the thread is torn down.
+        (None, Some(read)) => read(take_read_buffer().bytes_mut()),
+        (None, None) => unreachable!("a call that was made has brought something"),
     }
 }
 
@@ -198,9 +214,7 @@ pub fn trim() {
 /// ```
 pub struct ReadBuffer {
     bytes: BytesMut,
-    // Where it began and what it had room for: what lies somewhere else at the end is not ours.
-    start: usize,
-    len: usize,
+    place: Place,
 }
 
 impl ReadBuffer {
@@ -220,7 +234,7 @@ impl ReadBuffer {
 impl Drop for ReadBuffer {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
-        if bytes.as_ptr().addr().wrapping_sub(self.start) > self.len {
+        if !self.place.holds(&bytes) {
             return pool().medium().0.forget();
         }
         let fit = renew(&mut bytes);
@@ -287,6 +301,27 @@ fn share(hits: u64, misses: u64) -> f64 {
     }
 }
 
+/// Where a buffer began and what it had room for: what lies somewhere else at the end is not ours.
+struct Place {
+    start: usize,
+    len: usize,
+}
+
+impl Place {
+    #[inline]
+    fn of(bytes: &BytesMut) -> Self {
+        Self {
+            start: bytes.as_ptr().addr(),
+            len: bytes.capacity(),
+        }
+    }
+
+    #[inline]
+    fn holds(&self, bytes: &BytesMut) -> bool {
+        bytes.as_ptr().addr().wrapping_sub(self.start) <= self.len
+    }
+}
+
 /// A read buffer from the pool, allocated if it has none.
 #[cold]
 fn take_pooled() -> BytesMut {
@@ -330,6 +365,9 @@ enum Kind {
 
 /// What one thread keeps.
 struct Local {
+    // The read buffer at hand, of no capacity if there is none.
+    current: BytesMut,
+    // Those beneath it.
     read: Vec<BytesMut>,
     parked: VecDeque<BytesMut>,
     out: Vec<Vec<u8>>,
@@ -339,8 +377,9 @@ struct Local {
 }
 
 impl Local {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self {
+            current: BytesMut::new(),
             read: Vec::new(),
             parked: VecDeque::new(),
             out: Vec::new(),
@@ -351,23 +390,49 @@ impl Local {
     }
 
     #[inline]
-    fn take_read(&mut self) -> Option<BytesMut> {
+    fn read<R>(&mut self, read: impl FnOnce(&mut BytesMut) -> R) -> R {
         self.trim_if_asked();
-        match self.read.pop() {
-            Some(bytes) => Some(bytes),
-            None => self.find_read(),
+        let hit = self.current.capacity() > 0 || self.find_read();
+        if !hit {
+            self.current = take_pooled();
         }
+        self.count(hit, Kind::Read);
+        let place = Place::of(&self.current);
+        let done = read(&mut self.current);
+        if !place.holds(&self.current) {
+            self.current = BytesMut::new();
+            pool().medium().0.forget();
+        } else if !renew(&mut self.current) {
+            let used = std::mem::take(&mut self.current);
+            if let Some(oldest) = self.park(used) {
+                put_pooled(oldest);
+            }
+        }
+        done
     }
 
-    /// The first parked buffer whose slices are gone, of 4 at most; else a free one of the pool.
+    #[inline]
+    fn take_read(&mut self) -> Option<BytesMut> {
+        self.trim_if_asked();
+        (self.current.capacity() > 0 || self.find_read()).then(|| std::mem::take(&mut self.current))
+    }
+
+    /// Makes one the current buffer: of the stack, the first parked one whose slices are gone, or a free
+    /// one of the pool.
     #[cold]
-    fn find_read(&mut self) -> Option<BytesMut> {
+    fn find_read(&mut self) -> bool {
         let mut parked = self.parked.iter_mut();
-        if let Some(free) = parked.position(|bytes| restore(bytes, READ_LEN)) {
-            return self.parked.remove(free);
-        }
-        let (tier, search) = pool().medium();
-        tier.take_free(tier.len, search)
+        let found = if let Some(bytes) = self.read.pop() {
+            Some(bytes)
+        } else if let Some(free) = parked.position(|bytes| restore(bytes, READ_LEN)) {
+            self.parked.remove(free)
+        } else {
+            let (tier, search) = pool().medium();
+            tier.take_free(tier.len, search)
+        };
+        let hit = found.is_some();
+        self.current = found.unwrap_or_default();
+        hit
     }
 
     /// Keeps a buffer, and says which one goes to the pool for it.
@@ -376,11 +441,25 @@ impl Local {
         if !fit {
             return self.park(bytes);
         }
-        if self.read.len() == READ_STACK_MAX {
+        if self.current.capacity() == 0 {
+            self.current = bytes;
+            return None;
+        }
+        if self.read.len() + 1 == READ_STACK_MAX {
             return Some(bytes);
         }
         self.read.push(bytes);
         None
+    }
+
+    /// All read buffers that the thread has.
+    fn drain_read(&mut self) -> impl Iterator<Item = BytesMut> {
+        let current = std::mem::take(&mut self.current);
+        let current = (current.capacity() > 0).then_some(current);
+        current
+            .into_iter()
+            .chain(self.read.drain(..))
+            .chain(self.parked.drain(..))
     }
 
     #[cold]
@@ -407,7 +486,7 @@ impl Local {
         self.trims = asked;
         self.out = Vec::new();
         let (tier, _) = pool().medium();
-        for bytes in self.read.drain(..).chain(self.parked.drain(..)) {
+        for bytes in self.drain_read() {
             // Before it is counted as gone: the pool never has less than exists.
             drop(bytes);
             tier.forget();
@@ -442,18 +521,16 @@ impl Local {
 impl Drop for Local {
     fn drop(&mut self) {
         self.flush();
-        self.read
-            .drain(..)
-            .chain(self.parked.drain(..))
-            .for_each(put_pooled);
+        self.drain_read().for_each(put_pooled);
     }
 }
 
 thread_local! {
-    static LOCAL: RefCell<Local> = const { RefCell::new(Local::new()) };
+    static LOCAL: RefCell<Local> = RefCell::new(Local::new());
 }
 
-/// `None` while the thread is being torn down.
+/// `None` inside another such call, and while the thread is being torn down.
+#[inline]
 fn with_local<R>(f: impl FnOnce(&mut Local) -> R) -> Option<R> {
     LOCAL
         .try_with(|local| local.try_borrow_mut().ok().map(|mut local| f(&mut local)))

@@ -79,10 +79,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamConnection<S> {
                 &mut self.decoder.direct_buffer().limit(max)
             ))?,
             ReadTarget::Shared => {
-                let mut buffer = worker::take_read_buffer();
-                let count = ready!(poll_read_buf(stream, cx, buffer.bytes_mut()))?;
-                self.decoder.push(buffer.bytes_mut().split().freeze());
-                count
+                let decoder = &mut self.decoder;
+                let read = worker::with_read_buffer(|buffer| {
+                    let count = ready!(poll_read_buf(stream, cx, buffer))?;
+                    decoder.push(buffer.split().freeze());
+                    Poll::Ready(Ok::<_, io::Error>(count))
+                });
+                ready!(read)?
             }
         };
         self.progress.read += count as u64;

@@ -371,10 +371,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             }
             count
         } else {
-            let mut buffer = worker::take_read_buffer();
-            let count = ready!(poll_read_buf(stream, cx, buffer.bytes_mut()))?;
-            self.chunk = buffer.bytes_mut().split();
-            count
+            let chunk = &mut self.chunk;
+            let read = worker::with_read_buffer(|buffer| {
+                let count = ready!(poll_read_buf(stream, cx, buffer))?;
+                *chunk = buffer.split();
+                Poll::Ready(Ok::<_, io::Error>(count))
+            });
+            ready!(read)?
         };
         self.progress.read += count as u64;
         Poll::Ready(Ok(count))

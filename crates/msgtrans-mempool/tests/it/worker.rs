@@ -256,6 +256,58 @@ fn trimming_empties_this_thread_at_once() {
 }
 
 #[test]
+fn a_lent_buffer_is_the_one_at_hand_and_its_slices_live_on() {
+    on_a_fresh_thread(|| {
+        let mut taken = take_read_buffer();
+        let first = check_whole(&mut taken);
+        drop(taken);
+        let mut kept = Vec::new();
+        for round in 0..1_000_u32 {
+            let (at, slice) = worker::with_read_buffer(|buffer| {
+                assert!(buffer.is_empty() && buffer.capacity() >= READ_BUFFER_LEN);
+                let at = buffer.as_ptr().addr();
+                buffer.put_u32(round);
+                buffer.put_bytes(1, 60);
+                let slice = buffer.split().freeze();
+                // What is left is forgotten.
+                buffer.put_slice(b"left");
+                (at, slice)
+            });
+            if kept.is_empty() {
+                assert_eq!(at, first + 64 * round as usize, "behind the last one");
+            }
+            if at - first > 10_000 || !kept.is_empty() {
+                kept.push((round, slice));
+            }
+        }
+        for (round, mut slice) in kept {
+            assert_eq!(slice.get_u32(), round, "overwritten");
+        }
+    });
+}
+
+#[test]
+fn a_buffer_lent_inside_of_another_is_another() {
+    on_a_fresh_thread(|| {
+        worker::with_read_buffer(|outer| {
+            outer.put_slice(b"outer");
+            let at = outer.as_ptr().addr();
+            worker::with_read_buffer(|inner| {
+                assert_ne!(inner.as_ptr().addr(), at);
+                inner.put_slice(b"inner");
+            });
+            let mut taken = take_read_buffer();
+            assert_ne!(check_fit(&mut taken), at);
+            assert_eq!(outer, "outer");
+        });
+        // Swapped for another one: what is lent next is good all the same.
+        let taken = worker::with_read_buffer(std::mem::take);
+        assert!(taken.capacity() >= READ_BUFFER_LEN);
+        worker::with_read_buffer(|buffer| assert!(buffer.capacity() >= READ_BUFFER_LEN));
+    });
+}
+
+#[test]
 fn a_buffer_given_back_on_another_thread_serves_that_thread() {
     on_a_fresh_thread(|| {
         let mut buffer = take_read_buffer();

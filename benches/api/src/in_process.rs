@@ -1,5 +1,7 @@
 //! Two tasks of one process: messages through `inproc://` beside a pair of tokio channels, and beside the memory alone.
 
+pub(crate) mod pipelined;
+
 use crate::{Time, Trouble, Who};
 use bench_kit::process::cpu_ns;
 use bytes::Bytes;

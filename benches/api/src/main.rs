@@ -52,6 +52,28 @@ enum Mode {
         #[command(flatten)]
         time: Time,
     },
+    /// Messages between two tasks of one process, many under way
+    Pipelined {
+        /// What carries them
+        #[arg(long)]
+        who: Who,
+        /// Messages under way
+        #[arg(long, default_value_t = 128)]
+        window: usize,
+        /// Bytes of each, 1 MiB at most
+        #[arg(long, default_value_t = 64)]
+        payload: usize,
+        #[command(flatten)]
+        time: Time,
+    },
+    /// Messages of 64 B between two tasks of one process that are counted and not answered
+    Oneway {
+        /// What carries them
+        #[arg(long)]
+        who: Who,
+        #[command(flatten)]
+        time: Time,
+    },
     /// Messages of 1 MiB whose receiver reads every byte, in one process
     Bulk {
         /// Messages, or the reading alone
@@ -109,6 +131,13 @@ fn run(mode: Mode) -> Result<(), Trouble> {
                 requests,
                 time,
             } => in_process::tasks(who, requests, &time).await,
+            Mode::Pipelined {
+                who,
+                window,
+                payload,
+                time,
+            } => in_process::pipelined::echoes(who, window.max(1), payload, &time).await,
+            Mode::Oneway { who, time } => in_process::pipelined::one_way(who, &time).await,
             Mode::Bulk { who, time } => in_process::bulk(who, &time).await,
         }
     })

@@ -26,6 +26,7 @@ fn case(connections: usize) -> Case {
         role: ROLE,
         reference: LOOP,
         packages: &["api"],
+        slow: connections > 1_000,
         ..Case::new(name, "tcp", work, metrics)
     }
 }

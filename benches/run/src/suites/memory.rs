@@ -40,6 +40,7 @@ fn case(scheme: &'static str, metrics: Vec<Metric>) -> Case {
         // What it is compared with is measured within the turn.
         reference: "",
         rounds_max: ROUNDS_MAX,
+        slow: true,
         packages: &["crowd"],
         ..Case::new(
             format!("{scheme} {CONNECTIONS} idle"),

@@ -21,6 +21,7 @@ fn cases() -> Vec<Case> {
         packages: &["api"],
         ..Case::new(name.into(), "inproc", Work::Own(work), vec![metric])
     };
+    let unbound = || Metric::new("inproc", "cpu", "ns/message");
     let round_trip = || cpu("ns/round trip").bound(turn, Must::Ratio(1.0));
     vec![
         case("inproc 64 B message and echo", echo, CHANNELS, round_trip()),
@@ -31,6 +32,20 @@ fn cases() -> Vec<Case> {
             MEMORY,
             cpu("ns/message").bound(Must::Ratio(1.2), Must::Ratio(1.0)),
         ),
+        // The shapes of the other protocols, where no bound is set.
+        case(
+            "inproc 64 B 1x128",
+            pipelined::<64, 128>,
+            CHANNELS,
+            unbound(),
+        ),
+        case(
+            "inproc 1 KiB 1x16",
+            pipelined::<1_024, 16>,
+            CHANNELS,
+            unbound(),
+        ),
+        case("inproc 64 B one-way", one_way, CHANNELS, unbound()),
     ]
 }
 
@@ -54,6 +69,20 @@ fn echo(bench: &Bench, server: &Server, _: &Case) -> Result<Sample, String> {
 
 fn request(bench: &Bench, server: &Server, _: &Case) -> Result<Sample, String> {
     turn(bench, server, &["tasks", "--requests"])
+}
+
+fn pipelined<const PAYLOAD: usize, const WINDOW: usize>(
+    bench: &Bench,
+    server: &Server,
+    _: &Case,
+) -> Result<Sample, String> {
+    let window = format!("--window={WINDOW}");
+    let payload = format!("--payload={PAYLOAD}");
+    turn(bench, server, &["pipelined", &window, &payload])
+}
+
+fn one_way(bench: &Bench, server: &Server, _: &Case) -> Result<Sample, String> {
+    turn(bench, server, &["oneway"])
 }
 
 fn bulk(bench: &Bench, server: &Server, _: &Case) -> Result<Sample, String> {

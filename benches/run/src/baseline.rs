@@ -85,11 +85,11 @@ impl Baseline {
             };
             let (case, label, now) = (&row.case, row.label, now.median);
             text.push_str(&format!(
-                "{what}: {case} {label}: {before:.3} before, {now:.3} now, noise {noise:.3}\\n"
+                "{what}: {case} {label}: {before:.3} before, {now:.3} now, noise {noise:.3}\n"
             ));
         }
         text.push_str(&format!(
-            "{compared} figures compared with the baseline: {worse} worse, {better} better beyond the noise\\n"
+            "{compared} figures compared with the baseline: {worse} worse, {better} better beyond the noise\n"
         ));
         Compared { text, worse }
     }

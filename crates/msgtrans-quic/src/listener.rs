@@ -168,6 +168,8 @@ impl QuicListener {
         let limits = self.limits;
         Incoming::Handshake {
             peer: PeerAddress::Socket(address),
+            // There is nobody before the first datagram.
+            begun: true,
             handshake: Box::pin(async move {
                 let endpoint = format!("quic://{address}");
                 accept(incoming, config, limits, unproved)

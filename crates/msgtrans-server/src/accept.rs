@@ -2,11 +2,13 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use msgtrans_core::{TransportError, WireVersions};
+use msgtrans_core::{ConnectError, TransportError, WireVersions};
 use msgtrans_session::{Accepted, Rejection, SessionRuntime, TransportEvent, accept};
 use msgtrans_transport::{AcceptError, Connection, Handshake, Incoming, Listener};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::admission::Place;
@@ -15,6 +17,15 @@ use crate::server::Inner;
 /// The first and the longest pause of a listener that is out of descriptors or memory.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Peers that may have come in for each handshake that there may be. They cost a socket and a task of a few KiB; those
+/// that had to wait in the kernel's backlog, which holds 4 096, would lose their first packet and a second with it.
+const ARRIVALS_PER_HANDSHAKE: usize = 16;
+
+/// Peers that may have come in without a session.
+pub(crate) fn arrivals_max(max_handshakes: usize) -> usize {
+    max_handshakes.saturating_mul(ARRIVALS_PER_HANDSHAKE)
+}
 
 /// Accepts until the listener fails; the server drops the future to stop.
 pub(crate) async fn run(
@@ -26,8 +37,8 @@ pub(crate) async fn run(
     let endpoint = listener.local_endpoint();
     let mut backoff = BACKOFF_MIN;
     loop {
-        // A place among the handshakes first: what cannot be served yet waits in the kernel's backlog.
-        let Ok(handshake_permit) = inner.handshakes.clone().acquire_owned().await else {
+        // A place first: who cannot have one yet waits in the kernel's backlog.
+        let Ok(arrival) = inner.arrivals.clone().acquire_owned().await else {
             return;
         };
         match poll_fn(|cx| listener.poll_accept(cx)).await {
@@ -48,18 +59,22 @@ pub(crate) async fn run(
                     Incoming::Connection(connection) => {
                         inner.start(&runtime, connection, wire, since, place);
                     }
-                    Incoming::Handshake { peer, handshake } => {
+                    Incoming::Handshake {
+                        peer,
+                        begun,
+                        handshake,
+                    } => {
                         let task = shake_hands(
                             inner.clone(),
                             runtime.clone(),
-                            handshake,
+                            in_turn(inner.handshakes.clone(), begun, handshake),
                             wire,
                             since,
                             place,
                         );
                         let task = async move {
                             task.await;
-                            drop(handshake_permit);
+                            drop(arrival);
                         };
                         inner.tasks.spawn_supervised(task, move |panicked| {
                             tracing::error!(%peer, %panicked, "a handshake panicked");
@@ -94,7 +109,7 @@ pub(crate) async fn run(
 async fn shake_hands(
     inner: Arc<Inner>,
     runtime: Arc<SessionRuntime>,
-    handshake: Handshake,
+    handshake: impl Future<Output = Result<Box<dyn Connection>, ConnectError>>,
     wire: WireVersions,
     since: Instant,
     place: Option<Place>,
@@ -110,6 +125,30 @@ async fn shake_hands(
             tracing::debug!("handshake did not end in time");
         }
     }
+}
+
+/// Waits until the peer has begun, then for a place among the handshakes, and shakes hands. The deadline is the caller's.
+async fn in_turn(
+    handshakes: Arc<Semaphore>,
+    begun: bool,
+    mut handshake: Handshake,
+) -> Result<Box<dyn Connection>, ConnectError> {
+    if !begun {
+        // The first poll only listens; being polled again means that something was heard.
+        let mut listening = false;
+        let early = poll_fn(|cx| {
+            if std::mem::replace(&mut listening, true) {
+                return Poll::Ready(None);
+            }
+            handshake.as_mut().poll(cx).map(Some)
+        });
+        if let Some(early) = early.await {
+            return early;
+        }
+    }
+    // Closed is what this semaphore never is; without a place the handshake would only be unbounded.
+    let _place = handshakes.acquire().await;
+    handshake.await
 }
 
 impl Inner {
@@ -136,3 +175,6 @@ impl Inner {
         ));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,8 +107,8 @@ impl<S: Schemes> TransportServerBuilder<S> {
         self
     }
 
-    /// Protocol handshakes (TLS, HTTP upgrade, QUIC) at once, from 1; 1 024 by default. More wait in the kernel's
-    /// backlog.
+    /// Protocol handshakes (TLS, HTTP upgrade, QUIC) at once, from 1; 1 024 by default. A peer that has said nothing is
+    /// in none. More wait their turn, up to 16 times as many peers; the rest wait in the kernel's backlog.
     #[must_use]
     pub fn max_handshakes(mut self, max: usize) -> Self {
         self.config.max_handshakes = max;

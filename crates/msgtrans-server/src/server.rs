@@ -76,6 +76,8 @@ pub(crate) struct Inner {
     ebb: Ebb,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) handshakes: Arc<Semaphore>,
+    /// Peers that came in and have neither a session nor gone: their handshakes, and those that have not begun.
+    pub(crate) arrivals: Arc<Semaphore>,
     /// Sessions and handshakes; listeners are apart, because they end first.
     pub(crate) tasks: TaskGroup,
     stats: Arc<RuntimeStats>,
@@ -174,9 +176,8 @@ impl<S: Schemes> TransportServer<S> {
                 config.max_connections_per_address,
                 session.rate_limit,
             )),
-            handshakes: Arc::new(Semaphore::new(
-                config.max_handshakes.min(Semaphore::MAX_PERMITS),
-            )),
+            handshakes: semaphore(config.max_handshakes),
+            arrivals: semaphore(accept::arrivals_max(config.max_handshakes)),
             config,
             session,
             middleware,
@@ -587,6 +588,10 @@ impl Inner {
             }
         }
     }
+}
+
+fn semaphore(permits: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)))
 }
 
 fn spawn_listener(

@@ -90,7 +90,11 @@ impl Listener for SocketListener {
             let (config, accept, limits) = (config.clone(), self.accept, self.limits);
             let handshake = crate::tls::accept(config, stream, peer.clone(), accept, limits);
             let handshake = Box::pin(handshake);
-            return Poll::Ready(Ok(Incoming::Handshake { peer, handshake }));
+            return Poll::Ready(Ok(Incoming::Handshake {
+                peer,
+                begun: false,
+                handshake,
+            }));
         }
         let info = ConnectionInfo::new(SCHEME, peer);
         let connection = StreamConnection::new(stream, info, self.accept, self.limits, false);

@@ -8,6 +8,7 @@ use msgtrans_core::{ConfigError, ConnectError, ConnectionInfo, PeerAddress};
 use msgtrans_core::{Limits, WireVersion, WireVersions};
 use msgtrans_tls::rustls::{ClientConfig, ServerConfig};
 use msgtrans_tls::{ClientTls, Identity, Roots, ServerTls, SpkiPin};
+use msgtrans_transport::socket::first_bytes;
 use msgtrans_transport::{Connection, Endpoint, EndpointOptions, StreamConnection};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -243,6 +244,7 @@ pub(crate) async fn accept(
     wire: WireVersions,
     limits: Limits,
 ) -> Result<Box<dyn Connection>, ConnectError> {
+    first_bytes(&stream).await;
     let stream = TlsAcceptor::from(config)
         .accept(stream)
         .await

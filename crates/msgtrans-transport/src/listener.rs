@@ -22,6 +22,10 @@ pub enum Incoming {
     Handshake {
         /// Who it is, for admission by address.
         peer: PeerAddress,
+        /// Whether the peer has said something. Where it has not, the handshake's first poll does nothing but look for
+        /// its first bytes, as [`first_bytes`](crate::socket::first_bytes) does; and until they are there it is not
+        /// among the handshakes that the server bounds, so that silent peers keep nobody out.
+        begun: bool,
         /// The work. Dropping it drops the peer.
         handshake: Handshake,
     },

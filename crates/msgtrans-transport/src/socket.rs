@@ -1,7 +1,9 @@
 //! TCP sockets for every protocol that runs over TCP: options, listening, dialling.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::task::Poll;
 use std::time::Duration;
 
 use msgtrans_core::{BindError, ConfigError, ConnectError};
@@ -9,6 +11,27 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 use crate::endpoint::{Endpoint, EndpointOptions};
+
+/// Waits until the peer has said something or has gone, and is pending at least once, so that whoever polls a handshake
+/// that begins with this can tell a peer that has begun from a silent one: see
+/// [`Incoming::Handshake`](crate::Incoming::Handshake).
+///
+/// # Cancel safety
+/// Nothing is read.
+pub async fn first_bytes(stream: &TcpStream) {
+    // A look and not `readable`, which takes every new socket for readable. An error says that the peer has gone, which
+    // the handshake finds out.
+    let _ = stream.peek(&mut [0]).await;
+    let mut told = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut told, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
 
 /// Options of a TCP socket, the same for every protocol over TCP. In a URL: `nodelay`, `keepalive`, `send_buffer`,
 /// `recv_buffer`, and for listeners `backlog`, `reuse_port`.

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use msgtrans_core::{BindError, ConnectError, ConnectionInfo, Limits, PeerAddress, WireVersions};
 #[cfg(feature = "tls")]
 use msgtrans_tls::rustls::ServerConfig;
-use msgtrans_transport::socket::{TcpOptions, listen};
+use msgtrans_transport::socket::{TcpOptions, first_bytes, listen};
 use msgtrans_transport::{
     AcceptError, BoxFuture, Connection, Endpoint, Incoming, ListenContext, Listener,
     ProtocolConfig, ServerProtocol,
@@ -103,7 +103,11 @@ impl Listener for WebSocketListener {
             .map_err(AcceptError::Peer)?;
         let peer = PeerAddress::Socket(address);
         let handshake = Box::pin(accept(stream, peer.clone(), self.shared.clone()));
-        Poll::Ready(Ok(Incoming::Handshake { peer, handshake }))
+        Poll::Ready(Ok(Incoming::Handshake {
+            peer,
+            begun: false,
+            handshake,
+        }))
     }
 
     fn local_endpoint(&self) -> Endpoint {
@@ -117,6 +121,7 @@ async fn accept(
     peer: PeerAddress,
     shared: Arc<Shared>,
 ) -> Result<Box<dyn Connection>, ConnectError> {
+    first_bytes(&stream).await;
     #[cfg(feature = "tls")]
     if let Some(config) = &shared.tls {
         // Boxed: a plain connection's handshake should not be as large as TLS state.

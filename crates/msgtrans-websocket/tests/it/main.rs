@@ -34,7 +34,9 @@ async fn accept(listener: &mut dyn Listener) -> Result<Box<dyn Connection>, Conn
         .await
         .expect("a listener that works")
     {
-        Incoming::Handshake { peer, handshake } => {
+        Incoming::Handshake {
+            peer, handshake, ..
+        } => {
             assert!(matches!(peer, PeerAddress::Socket(_)));
             handshake.await
         }

@@ -181,6 +181,21 @@ fn a_handshake_that_says_nothing_is_cut_in_time() {
     });
 }
 
+#[test]
+fn silent_peers_keep_nobody_from_shaking_hands() {
+    run(async {
+        let server = start(Protocol::Ws.server().max_handshakes(1)).await;
+        let endpoint = server.local_endpoints()[0].clone();
+        let mut silent = Vec::new();
+        for _ in 0..4 {
+            silent.push(Raw::connect(&endpoint).await);
+        }
+        let client = Protocol::Ws.connected(&server).await;
+        assert!(client.is_connected());
+        assert_eq!(server.stats().handshakes_failed, 0);
+    });
+}
+
 /// In process, but every peer says that it comes from one address of the internet.
 #[derive(Debug)]
 struct FromAfar(Box<dyn ServerProtocol>);

@@ -120,7 +120,10 @@ async fn a_peer_that_is_silent_in_its_handshake_stalls_nobody() {
     let (mut listener, address) = bind(&local(&identity)).await;
     let _silent = TcpStream::connect(&address).await.expect("answers");
     let waiting = std::future::poll_fn(|cx| listener.poll_accept(cx)).await;
-    let Ok(Incoming::Handshake { peer, handshake }) = waiting else {
+    let Ok(Incoming::Handshake {
+        peer, handshake, ..
+    }) = waiting
+    else {
         panic!("{waiting:?} is no handshake");
     };
     assert!(peer.to_string().starts_with("127.0.0.1:"));

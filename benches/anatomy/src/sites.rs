@@ -67,56 +67,95 @@ pub(crate) fn print(entries: &[Entry], sessions: usize, backtraces: bool) {
     println!("| | **{sum:.0}** | | **sum** |");
 }
 
-/// Whose it is: the innermost function that is not of an allocator or a collection, and the innermost of the product.
-fn site(backtrace: &str) -> String {
-    let functions = || {
-        backtrace.lines().filter_map(|line| {
-            let (number, function) = line.trim_start().split_once(": ")?;
-            number.parse::<usize>().ok()?;
-            Some(function)
-        })
-    };
-    let plumbing = [
-        "alloc::",
-        "core::",
-        "std::",
-        "anatomy::",
-        "__",
-        "<alloc::",
-        "<core::",
-        "hashbrown::",
-    ];
-    let inner = functions().find(|function| {
-        !plumbing.iter().any(|start| function.starts_with(start))
-            && !function.contains("GlobalAlloc")
-    });
-    let ours = functions()
-        .find(|function| function.starts_with("msgtrans") || function.starts_with("<msgtrans"));
-    match (inner.map(short), ours.map(short)) {
-        (Some(inner), Some(ours)) if inner != ours => format!("`{inner}` for `{ours}`"),
-        (Some(inner), _) => format!("`{inner}`"),
-        (None, _) => "the standard library".into(),
-    }
+/// A function of a backtrace, and its file.
+struct Frame<'a> {
+    function: &'a str,
+    file: &'a str,
 }
 
-/// Without the hash and the parameters of types.
-fn short(function: &str) -> String {
-    let mut out = String::new();
-    let mut depth = 0usize;
-    for letter in function.trim_start_matches('<').chars() {
-        match letter {
-            '<' => depth += 1,
-            '>' => depth = depth.saturating_sub(1),
-            _ if depth == 0 => out.push(letter),
-            _ => {}
+fn frames(backtrace: &str) -> Vec<Frame<'_>> {
+    let mut frames = Vec::new();
+    for line in backtrace.lines().map(str::trim_start) {
+        if let Some(file) = line.strip_prefix("at ") {
+            if let Some(Frame { file: place, .. }) = frames.last_mut() {
+                *place = file;
+            }
+        } else if let Some((_, function)) = line.split_once(": ") {
+            let file = "";
+            frames.push(Frame { function, file });
         }
     }
-    let parts: Vec<&str> = out.split("::").filter(|part| !is_hash(part)).collect();
-    parts.join("::").replace("::::", "::")
+    frames
 }
 
-fn is_hash(part: &str) -> bool {
-    part.len() == 17 && part.starts_with('h') && part[1..].bytes().all(|b| b.is_ascii_hexdigit())
+/// What is allocated, as far as the standard library's functions name it; the innermost function outside it; and the
+/// innermost of the product.
+fn site(backtrace: &str) -> String {
+    let frames = frames(backtrace);
+    let outside = |frame: &&Frame| {
+        let std = frame.file.is_empty() || frame.file.contains("/library/");
+        !std && !frame.file.contains("anatomy/src/ledger.rs")
+    };
+    let own = |frame: &&Frame| frame.file.contains("/crates/msgtrans");
+    let what = frames
+        .iter()
+        .take_while(|frame| !outside(frame))
+        .filter(|frame| frame.file.contains("/library/alloc") || frame.function.starts_with("new<"))
+        .find_map(|frame| parameter(frame.function));
+    let inner = frames.iter().find(outside);
+    let product = frames.iter().find(own);
+    let mut out = what.map(|what| format!("`{what}` ")).unwrap_or_default();
+    out += &inner.map(place).unwrap_or_else(|| "nobody known".into());
+    if let (Some(inner), Some(product)) = (inner, product)
+        && inner.file != product.file
+    {
+        out += &format!(", for {}", place(product));
+    }
+    out
+}
+
+/// `crate/src/file.rs function`.
+fn place(frame: &Frame<'_>) -> String {
+    let file = frame.file.split(':').next().unwrap_or_default();
+    // Registry folders are `…/index-hash/crate-version/…`, ours `…/crates/crate/…`.
+    let file = match file.split_once("/crates/") {
+        Some((_, file)) => file,
+        None => file
+            .split_once("/registry/src/")
+            .and_then(|(_, rest)| Some(rest.split_once('/')?.1))
+            .unwrap_or(file),
+    };
+    let function = frame.function.split('<').next().unwrap_or_default();
+    format!("{file} `{function}`")
+}
+
+/// The last names of the first type parameter: `Shared` of `new<alloc::sync::ArcInner<crate::Shared>>`.
+fn parameter(function: &str) -> Option<String> {
+    let (_, inside) = function.split_once('<')?;
+    let mut depth = 0usize;
+    let end = inside.find(|letter| {
+        match letter {
+            '<' => depth += 1,
+            '>' if depth > 0 => depth -= 1,
+            ',' | '>' if depth == 0 => return true,
+            _ => {}
+        }
+        false
+    });
+    let mut out = String::new();
+    let mut word = String::new();
+    for letter in inside[..end.unwrap_or(inside.len())].chars() {
+        match letter {
+            ':' => word.clear(),
+            '<' | '>' | ',' | ' ' | '(' | ')' => {
+                out += &std::mem::take(&mut word);
+                out.push(letter);
+            }
+            letter => word.push(letter),
+        }
+    }
+    out += &word;
+    (!out.is_empty() && out != "()").then_some(out)
 }
 
 #[cfg(test)]
@@ -124,13 +163,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_site_is_the_innermost_function_that_says_something() {
-        let text = "   0: <anatomy::ledger::Ledger as GlobalAlloc>::alloc\n             at src/x.rs:1:2\n   \
-                    1: alloc::alloc::alloc\n   2: tokio::runtime::task::core::Cell<T,S>::new::h0123456789abcdef\n   \
-                    3: msgtrans_server::accept::run\n";
+    fn a_site_says_what_and_who_and_for_whom() {
+        let text = "   0: enter\n             at ./anatomy/src/ledger.rs:1:2\n   \
+                    1: new<core::Cell<a::Driver<b::Actor>, alloc::sync::Arc<()>>>\n             \
+                    at /rustc/0/library/alloc/src/boxed.rs:1:2\n   \
+                    2: spawn<a>\n             at /x/registry/src/index-0/tokio-1.54.1/src/task.rs:3:4\n   \
+                    3: start\n             at /x/crates/msgtrans-server/src/accept.rs:5:6\n";
         assert_eq!(
             site(text),
-            "`tokio::runtime::task::core::Cell::new` for `msgtrans_server::accept::run`"
+            "`Cell<Driver<Actor>, Arc<()>>` tokio-1.54.1/src/task.rs `spawn`, for msgtrans-server/src/accept.rs `start`"
         );
+    }
+
+    #[test]
+    fn a_backtrace_without_files_is_nobodys() {
+        assert_eq!(site("   0: a\n   1: b\n"), "nobody known");
     }
 }

@@ -42,7 +42,7 @@ pub(crate) async fn run(hold: &Hold) -> Result<(), Trouble> {
         let command = tokio::select! {
             command = commands.next_line() => command?,
             ended = crowd.lives.join_next() => {
-                ended.ok_or("nobody is there")??.map_err(|error| format!("a session ended: {error}"))?;
+                ended.ok_or("nobody is there")???;
                 return Err("a session ended by itself".into());
             }
         };

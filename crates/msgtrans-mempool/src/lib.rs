@@ -1,12 +1,13 @@
 //! Tiered buffer pool whose buffers come home when the last slice drops.
 //!
-//! Two things, for two uses, and what the heap below them keeps ([`heap`]):
+//! Two things, one behind the other, and what the heap below them keeps ([`heap`]):
 //!
-//! - [`worker`]: page-aligned read buffers and out buffers from stacks of the thread's own. This is
-//!   the data path: a buffer is taken and given back within one pass of one thread.
+//! - [`worker`]: read buffers and out buffers from stacks of the thread's own. A buffer is taken and
+//!   given back within one pass of one thread, without a lock or an atomic.
 //! - [`BufferPool`]: three tiers of buffers that travel, from the thread that fills one to whichever
 //!   thread drops the last [`Bytes`](bytes::Bytes) slice of it. Lock-free, sharded by processor,
-//!   counted, prewarmed, trimmed and tuned by use.
+//!   counted, prewarmed, trimmed and tuned by use. One of them stands behind the workers: for read
+//!   buffers whose slices live on, and for large frames in progress.
 //!
 //! Beside them [`CountingAllocator`], with which tests state what a piece of code allocates.
 //!

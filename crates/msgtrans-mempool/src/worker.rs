@@ -133,7 +133,8 @@ fn grow(bytes: &mut BytesMut, needed: usize, total: usize) {
     if len < total {
         len = lens.next().unwrap_or(len);
     }
-    let (mut grown, hit) = pool().lend_counted(len);
+    // Where the pool has none left, no more than the frame is allocated.
+    let (mut grown, hit) = pool().lend_counted(len.min(total.max(needed)));
     let totals = totals();
     if hit {
         totals.frame_hits.add(1);

@@ -103,7 +103,7 @@ impl QuicConnection {
         Self {
             streams,
             connection,
-            decoder: Decoder::new(accept, limits),
+            decoder: Decoder::new(accept, limits).with_memory(worker::make_room),
             prefix: (version == WireVersion::V1).then(|| Box::new(Unprefix::new(limits))),
             outgoing: Outgoing::default(),
             visible: Visible::Yes,

@@ -209,6 +209,23 @@ fn memory_of_a_large_frame_grows_with_what_has_come() {
 }
 
 #[test]
+fn frames_that_are_kept_cost_no_more_than_themselves_beyond_the_pool() {
+    let _alone = TRIMMING.write();
+    let total = 300_000;
+    let mut kept = Vec::new();
+    for _ in 0..60 {
+        let mut frame = BytesMut::new();
+        worker::make_room(&mut frame, total / 2, total);
+        frame.put_bytes(1, total / 2);
+        worker::make_room(&mut frame, total / 2, total);
+        frame.put_bytes(1, total / 2);
+        kept.push(frame);
+    }
+    let spacious = kept.iter().filter(|frame| frame.capacity() > 2 * total);
+    assert!(spacious.count() <= 16, "the pool keeps 16 of 1 MiB");
+}
+
+#[test]
 fn memory_of_large_frames_comes_home() {
     let _alone = TRIMMING.write();
     let gather = |len: usize| {

@@ -2,7 +2,7 @@
 // A peer's bytes pass here: nothing that can panic.
 #![cfg_attr(
     not(test),
-    warn(
+    deny(
         clippy::arithmetic_side_effects,
         clippy::expect_used,
         clippy::indexing_slicing,

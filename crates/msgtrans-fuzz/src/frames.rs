@@ -86,7 +86,7 @@ pub(crate) fn decode(bytes: &[u8]) {
     let filler = if choices & 16 == 0 {
         0
     } else {
-        usize::from(input.byte()) * 1024
+        usize::from(input.byte()) * 320
     };
     let mut stream = input.rest().to_vec();
     stream.resize(stream.len() + filler, 0);
@@ -218,7 +218,7 @@ impl Start {
 pub(crate) fn read_direct(buffer: &mut BytesMut, bytes: &[u8]) -> usize {
     let held = buffer.len();
     assert!(
-        buffer.capacity() <= 2 * held + 128 * 1024,
+        buffer.capacity() <= 4 * held + 192 * 1024,
         "{} bytes reserved for {held} received",
         buffer.capacity()
     );

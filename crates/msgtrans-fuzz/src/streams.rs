@@ -33,7 +33,7 @@ pub(crate) fn quic_stream(bytes: &[u8]) {
     let filler = if choices & 4 == 0 {
         0
     } else {
-        usize::from(input.byte()) * 1024
+        usize::from(input.byte()) * 320
     };
     stream.extend_from_slice(input.rest());
     stream.resize(stream.len() + filler, 0);

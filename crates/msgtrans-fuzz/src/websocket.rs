@@ -86,7 +86,7 @@ pub(crate) fn message(bytes: &[u8]) {
     let filler = if choices & 8 == 0 {
         0
     } else {
-        usize::from(input.byte()) * 1024
+        usize::from(input.byte()) * 320
     };
     let mut stream = BytesMut::new();
     // Honest frames first, masked as the peer would.

@@ -1,4 +1,14 @@
 //! [`QuicConnection`]: one stream of frames over a QUIC connection, as the seam wants it.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::future::Future;
 use std::io;
@@ -159,7 +169,7 @@ impl QuicConnection {
                 count
             }
         };
-        self.progress.read += count as u64;
+        self.progress.read = self.progress.read.saturating_add(count as u64);
         Poll::Ready(Ok(count))
     }
 
@@ -232,7 +242,10 @@ impl QuicConnection {
         while let Some(mut pieces) = self.outgoing.take(from) {
             let written = poll_write_chunks(&mut pair.send, cx, &mut pieces);
             self.outgoing.put_back(pieces);
-            self.progress.written += ready!(written)? as u64;
+            self.progress.written = self
+                .progress
+                .written
+                .saturating_add(ready!(written)? as u64);
         }
         Poll::Ready(Ok(()))
     }

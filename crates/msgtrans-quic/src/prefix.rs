@@ -1,4 +1,14 @@
 //! Version 1 on QUIC: every frame stands behind its own length.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use bytes::{Buf, Bytes};
 use msgtrans_core::{
@@ -88,7 +98,7 @@ impl Unprefix {
 
     /// Bytes held here.
     pub fn held_bytes(&self) -> usize {
-        self.filled + self.rest.len()
+        self.filled.saturating_add(self.rest.len())
     }
 
     /// Decodes until `budget_bytes` are reached or nothing whole is left.
@@ -134,9 +144,12 @@ impl Unprefix {
         }
         if self.missing == 0 {
             let at_start = self.filled == 0;
-            let part = self.rest.len().min(HEAD_LEN - self.filled);
-            self.head[self.filled..self.filled + part].copy_from_slice(&self.rest[..part]);
-            self.filled += part;
+            let room = self.head.get_mut(self.filled..).unwrap_or_default();
+            let part = self.rest.len().min(room.len());
+            for (to, from) in room.iter_mut().zip(self.rest.iter()) {
+                *to = *from;
+            }
+            self.filled = self.filled.saturating_add(part);
             if self.filled < HEAD_LEN {
                 self.rest = Bytes::new();
                 return Ok(false);
@@ -150,12 +163,13 @@ impl Unprefix {
                 self.missing = len;
             } else {
                 self.rest.advance(part);
-                decoder.push(Bytes::copy_from_slice(&self.head[PREFIX_LEN..]));
-                self.missing = len - HEADER_LEN;
+                let (_, header) = self.head.split_at(PREFIX_LEN);
+                decoder.push(Bytes::copy_from_slice(header));
+                self.missing = len.saturating_sub(HEADER_LEN);
             }
         }
         let part = self.rest.split_to(self.missing.min(self.rest.len()));
-        self.missing -= part.len();
+        self.missing = self.missing.saturating_sub(part.len());
         if !part.is_empty() {
             decoder.push(part);
         }

@@ -1,4 +1,14 @@
 //! [`Streams`]: the one bidirectional stream of a connection, also before it exists.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::future::Future;
 use std::pin::Pin;
@@ -65,7 +75,12 @@ impl Streams {
             let opened = match opening.accept.as_mut().poll(cx) {
                 Poll::Ready(opened) => opened,
                 Poll::Pending => {
-                    opening.waiting[side as usize] = Some(cx.waker().clone());
+                    let [reader, writer] = &mut opening.waiting;
+                    let waiting = match side {
+                        Side::Reader => reader,
+                        Side::Writer => writer,
+                    };
+                    *waiting = Some(cx.waker().clone());
                     return Poll::Pending;
                 }
             };

@@ -1,4 +1,14 @@
 //! Payload compression: bounded decompression of whatever a peer may send, compression where it is agreed.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use bytes::Bytes;
 use msgtrans_core::{Compression, ConfigError, DecodeError, EncodeError, Features};
@@ -154,7 +164,7 @@ mod codecs {
         } else {
             Err(broken(format!(
                 "{} bytes behind the stream",
-                payload.len() as u64 - decoder.total_in()
+                (payload.len() as u64).saturating_sub(decoder.total_in())
             )))
         }
     }
@@ -164,7 +174,7 @@ mod codecs {
         // One byte more than allowed tells "exactly the limit" from "above it".
         decoder
             .by_ref()
-            .take(max as u64 + 1)
+            .take((max as u64).saturating_add(1))
             .read_to_end(&mut out)
             .map_err(broken)?;
         if out.len() > max.saturating_add(usize::from(cfg!(msgtrans_planted = "11"))) {

@@ -1,4 +1,14 @@
 //! The handshake's decisions, without I/O: what a Hello and a Welcome settle.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::time::Duration;
 

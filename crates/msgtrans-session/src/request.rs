@@ -1,4 +1,14 @@
 //! [`RequestTable`]: requests of this side that await their responses.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

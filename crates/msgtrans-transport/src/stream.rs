@@ -1,4 +1,14 @@
 //! [`StreamConnection`]: any `AsyncRead + AsyncWrite` plus the codec is a [`Connection`].
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::io;
 use std::pin::Pin;
@@ -88,7 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamConnection<S> {
                 ready!(read)?
             }
         };
-        self.progress.read += count as u64;
+        self.progress.read = self.progress.read.saturating_add(count as u64);
         Poll::Ready(Ok(count))
     }
 }
@@ -153,7 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
             if count == 0 {
                 return Poll::Ready(Err(ConnectionError::Io(io::ErrorKind::WriteZero.into())));
             }
-            self.progress.written += count as u64;
+            self.progress.written = self.progress.written.saturating_add(count as u64);
             if !self.buffered {
                 from.complete_taken();
             }
@@ -203,7 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
                         cx,
                         &mut buffer.bytes_mut().limit(*left as usize)
                     ))?;
-                    *left -= count as u64;
+                    *left = left.saturating_sub(count as u64);
                     if count == 0 {
                         self.ended = true;
                     }

@@ -1,4 +1,14 @@
 //! [`WebSocketConnection`]: packets over WebSocket frames on any byte stream behind its upgrade.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::io;
 use std::pin::Pin;
@@ -133,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
     /// breaks a rule. Returns whether it stopped for too many control frames.
     fn decode(&mut self, budget_bytes: usize, into: &mut PacketBatch) -> bool {
         let before = into.len();
-        let mut control_frames = 0;
+        let mut control_frames = 0usize;
         while !self.chunk.is_empty() && self.failed.is_none() {
             if into.len() > before && (!self.opened || into.bytes() >= budget_bytes) {
                 return false;
@@ -151,7 +161,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
                     self.check_partial();
                 }
                 Ok(Step::InPlace { kind, payload }) => {
-                    control_frames += usize::from(kind != MessageKind::Binary);
+                    control_frames =
+                        control_frames.saturating_add(usize::from(kind != MessageKind::Binary));
                     let payload = self.take(payload.start, payload.end);
                     self.handle(kind, payload, into);
                 }
@@ -161,7 +172,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
                     consumed,
                 }) => {
                     self.take(consumed, consumed);
-                    control_frames += usize::from(kind != MessageKind::Binary);
+                    control_frames =
+                        control_frames.saturating_add(usize::from(kind != MessageKind::Binary));
                     self.handle(kind, payload, into);
                 }
                 Err(error) => self.fail(Failure::Message(error)),
@@ -178,31 +190,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
         let most = if self.opened { RUN_MAX } else { 1 };
         let room = budget_bytes.saturating_sub(into.bytes()).max(1);
         let mut messages = [(0u32, 0u32); RUN_MAX];
-        let (mut count, mut end) = (0, 0);
-        while count < most && end < room {
-            let Some(message) = self.reader.whole_message(&mut self.chunk[end..]) else {
+        let (mut count, mut end) = (0usize, 0usize);
+        for place in messages.iter_mut().take(most) {
+            if end >= room {
+                break;
+            }
+            let rest = self.chunk.get_mut(end..).unwrap_or_default();
+            let Some(message) = self.reader.whole_message(rest) else {
                 break;
             };
+            let start = end.saturating_add(message.start);
+            end = end.saturating_add(message.end);
             // A read buffer is far below 4 GiB.
-            messages[count] = ((end + message.start) as u32, (end + message.end) as u32);
-            end += message.end;
-            count += 1;
+            *place = (start as u32, end as u32);
+            count = count.saturating_add(1);
         }
         if count == 0 {
             return false;
         }
         let mut run = self.take(0, end);
-        for (index, &(start, end)) in messages[..count].iter().enumerate() {
+        for (index, &(start, end)) in messages.iter().take(count).enumerate() {
             let (start, end) = (start as usize, end as usize);
-            let Some(header) = self.plain_header(&run[start..end]) else {
+            let message = run.get(start..end).unwrap_or_default();
+            let Some(header) = self.plain_header(message) else {
                 self.handle(MessageKind::Binary, run.slice(start..end), into);
                 if self.failed.is_some() {
                     break;
                 }
                 continue;
             };
-            let ext_header = start + HEADER_LEN;
-            let payload = ext_header + usize::from(header.ext_header_len);
+            let ext_header = start.saturating_add(HEADER_LEN);
+            let payload = ext_header.saturating_add(usize::from(header.ext_header_len));
             // An empty part must not pin the read buffer, and the last one needs no reference of its own.
             let ext_header = match header.ext_header_len {
                 0 => Bytes::new(),
@@ -210,7 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             };
             let payload = if payload == end {
                 Bytes::new()
-            } else if index + 1 < count {
+            } else if index.saturating_add(1) < count {
                 run.slice(payload..end)
             } else {
                 run.advance(payload);
@@ -250,7 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
     #[inline]
     fn take(&mut self, start: usize, end: usize) -> Bytes {
         self.chunk.advance(start);
-        let len = end - start;
+        let len = end.saturating_sub(start);
         if len == self.chunk.len() {
             std::mem::take(&mut self.chunk).freeze()
         } else if len == 0 {
@@ -299,7 +317,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             return;
         };
         self.partial_checked = true;
-        let at_least = message.len() + self.reader.frame_remaining();
+        let at_least = message.len().saturating_add(self.reader.frame_remaining());
         let checked = Header::parse(header, &self.limits).and_then(|header| {
             let frame = header.frame_len();
             match self.version {
@@ -379,7 +397,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             });
             ready!(read)?
         };
-        self.progress.read += count as u64;
+        self.progress.read = self.progress.read.saturating_add(count as u64);
         Poll::Ready(Ok(count))
     }
 
@@ -408,7 +426,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             if count == 0 {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
             }
-            self.progress.written += count as u64;
+            self.progress.written = self.progress.written.saturating_add(count as u64);
         }
         self.control = BytesMut::new();
         if self.buffered {
@@ -452,7 +470,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
                 count => count?,
             };
-            *left -= count;
+            *left = left.saturating_sub(count);
             self.ended = count == 0;
             self.chunk = buffer.bytes_mut().split();
         }
@@ -516,7 +534,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
             if count == 0 {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
             }
-            self.progress.written += count as u64;
+            self.progress.written = self.progress.written.saturating_add(count as u64);
             if !self.buffered {
                 from.complete_taken();
             }
@@ -537,18 +555,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
         loop {
             match self.closing {
                 Closing::Open => {
-                    if reason.initiator == Initiator::Network {
+                    let lost = reason.initiator == Initiator::Network;
+                    if lost && !self.peer_closed {
                         return Poll::Ready(Ok(()));
                     }
                     // Inside a frame nothing can be said any more.
                     if !self.mid_batch {
                         self.pong = None;
-                        append_close(
-                            &mut self.control,
-                            self.role,
-                            close_code_of(reason.code),
-                            &reason.reason,
-                        );
+                        // A v2 peer that ends without a Goodbye is a lost one, but its Close frame is answered.
+                        let (code, words) = if lost {
+                            (1000, "")
+                        } else {
+                            (close_code_of(reason.code), reason.reason.as_str())
+                        };
+                        append_close(&mut self.control, self.role, code, words);
                     }
                     self.closing = Closing::Flush;
                 }

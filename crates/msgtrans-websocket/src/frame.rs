@@ -1,4 +1,14 @@
 //! The header of a WebSocket frame: read strictly, written minimally (RFC 6455 section 5.2).
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::fmt;
 use std::ops::Deref;
@@ -177,7 +187,7 @@ pub fn parse_frame_header(bytes: &[u8], role: Role) -> Result<Option<FrameHeader
         return Err(FrameError::ControlTooLong { opcode });
     }
 
-    let (payload_len, rest, width) = match short_len {
+    let (payload_len, rest) = match short_len {
         126 => {
             let Some((len, rest)) = rest.split_first_chunk::<2>() else {
                 return Ok(None);
@@ -186,7 +196,7 @@ pub fn parse_frame_header(bytes: &[u8], role: Role) -> Result<Option<FrameHeader
             if len < 126 {
                 return Err(FrameError::LengthNotMinimal { len, width: 2 });
             }
-            (len, rest, 2)
+            (len, rest)
         }
         127 => {
             let Some((len, rest)) = rest.split_first_chunk::<8>() else {
@@ -199,19 +209,19 @@ pub fn parse_frame_header(bytes: &[u8], role: Role) -> Result<Option<FrameHeader
             if len <= u64::from(u16::MAX) {
                 return Err(FrameError::LengthNotMinimal { len, width: 8 });
             }
-            (len, rest, 8)
+            (len, rest)
         }
-        len => (u64::from(len), rest, 0),
+        len => (u64::from(len), rest),
     };
-    let mask = if masked {
-        let Some(mask) = rest.first_chunk::<4>() else {
+    let (mask, after) = if masked {
+        let Some((mask, after)) = rest.split_first_chunk::<4>() else {
             return Ok(None);
         };
-        Some(*mask)
+        (Some(*mask), after)
     } else {
-        None
+        (None, rest)
     };
-    let header_len = 2 + width + if masked { 4 } else { 0 };
+    let header_len = bytes.len().saturating_sub(after.len());
     Ok(Some(FrameHeader {
         fin,
         opcode,
@@ -243,12 +253,14 @@ fn parse_first(first: u8) -> Result<(bool, OpCode), FrameError> {
 #[inline]
 #[must_use]
 pub fn frame_header_len(payload_len: usize, masked: bool) -> usize {
-    let extended = match payload_len {
-        0..=125 => 0,
-        126..=0xffff => 2,
-        _ => 8,
-    };
-    2 + extended + if masked { 4 } else { 0 }
+    match (payload_len, masked) {
+        (0..=125, false) => 2,
+        (0..=125, true) => 6,
+        (126..=0xffff, false) => 4,
+        (126..=0xffff, true) => 8,
+        (_, false) => 10,
+        (_, true) => 14,
+    }
 }
 
 /// A frame header ready to be copied in front of its payload; dereferences to its bytes.
@@ -263,7 +275,8 @@ impl Deref for EncodedHeader {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        let len = usize::from(self.len);
+        self.bytes.get(..len).unwrap_or_default()
     }
 }
 
@@ -282,30 +295,30 @@ pub fn encode_frame_header(
     mask: Option<[u8; 4]>,
 ) -> EncodedHeader {
     debug_assert!(!opcode.is_control() || payload_len <= CONTROL_PAYLOAD_LEN_MAX);
-    let mut bytes = [0; FRAME_HEADER_LEN_MAX];
-    bytes[0] = 0x80 | opcode as u8;
+    let first = 0x80 | opcode as u8;
     let mask_bit = if mask.is_some() { 0x80 } else { 0 };
-    let mut len = 2;
-    match payload_len {
-        0..=125 => bytes[1] = mask_bit | payload_len as u8,
+    let [m0, m1, m2, m3] = mask.unwrap_or_default();
+    let bytes = match payload_len {
+        0..=125 => {
+            let second = mask_bit | payload_len as u8;
+            [first, second, m0, m1, m2, m3, 0, 0, 0, 0, 0, 0, 0, 0]
+        }
         126..=0xffff => {
-            bytes[1] = mask_bit | 126;
-            bytes[2..4].copy_from_slice(&(payload_len as u16).to_be_bytes());
-            len = 4;
+            let second = mask_bit | 126;
+            let [l0, l1] = (payload_len as u16).to_be_bytes();
+            [first, second, l0, l1, m0, m1, m2, m3, 0, 0, 0, 0, 0, 0]
         }
         _ => {
-            bytes[1] = mask_bit | 127;
-            bytes[2..10].copy_from_slice(&(payload_len as u64).to_be_bytes());
-            len = 10;
+            let second = mask_bit | 127;
+            let [l0, l1, l2, l3, l4, l5, l6, l7] = (payload_len as u64).to_be_bytes();
+            [
+                first, second, l0, l1, l2, l3, l4, l5, l6, l7, m0, m1, m2, m3,
+            ]
         }
-    }
-    if let Some(mask) = mask {
-        bytes[len..len + 4].copy_from_slice(&mask);
-        len += 4;
-    }
+    };
     EncodedHeader {
         bytes,
-        len: len as u8,
+        len: frame_header_len(payload_len, mask.is_some()) as u8,
     }
 }
 
@@ -315,6 +328,10 @@ pub fn encode_frame_header(
 /// # Panics
 /// When `out` is shorter than that: the caller reserved it from the same function.
 #[inline]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the panic is documented, and the buffer is the caller's own"
+)]
 pub fn write_frame_header(
     out: &mut [u8],
     opcode: OpCode,
@@ -336,27 +353,25 @@ pub fn append_frame(out: &mut BytesMut, role: Role, opcode: OpCode, payload: &[u
         Role::Client => Some(next_key()),
     };
     let header = encode_frame_header(opcode, payload.len(), mask);
-    out.reserve(header.len() + payload.len());
+    out.reserve(header.len().saturating_add(payload.len()));
     out.extend_from_slice(&header);
     let start = out.len();
     out.extend_from_slice(payload);
-    if let Some(key) = mask {
-        apply_mask(&mut out[start..], key, 0);
+    if let (Some(key), Some(payload)) = (mask, out.get_mut(start..)) {
+        apply_mask(payload, key, 0);
     }
 }
 
 /// Appends a Close frame with `code` and `reason`, the latter cut at a character boundary to the 123
 /// bytes that a control frame has room for.
 pub fn append_close(out: &mut BytesMut, role: Role, code: u16, reason: &str) {
-    let mut end = reason.len().min(CONTROL_PAYLOAD_LEN_MAX - 2);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    let reason = &reason[..end];
-    let mut payload = [0; CONTROL_PAYLOAD_LEN_MAX];
-    payload[..2].copy_from_slice(&code.to_be_bytes());
-    payload[2..2 + reason.len()].copy_from_slice(reason.as_bytes());
-    append_frame(out, role, OpCode::Close, &payload[..2 + reason.len()]);
+    let reason_len_max = CONTROL_PAYLOAD_LEN_MAX.saturating_sub(2);
+    let end = (0..=reason.len().min(reason_len_max))
+        .rev()
+        .find(|at| reason.is_char_boundary(*at));
+    let (reason, _) = reason.split_at(end.unwrap_or(0));
+    let payload = [&code.to_be_bytes()[..], reason.as_bytes()].concat();
+    append_frame(out, role, OpCode::Close, &payload);
 }
 
 #[cfg(test)]

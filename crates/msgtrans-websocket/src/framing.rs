@@ -1,4 +1,14 @@
 //! Packets in frames: the WebSocket header in front of the packet, in the same buffer.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use bytes::{Buf, Bytes};
 use msgtrans_core::{
@@ -57,14 +67,14 @@ fn encode_masked_shared(
 ) -> Result<(), EncodeError> {
     let mut plain = OutBuffer::new();
     encode(packet, version, &mut plain)?;
-    let mut phase = 0;
+    let mut phase = 0usize;
     while plain.has_remaining() {
         // Memory of its own instead of the buffer's end: a buffer that grew to megabytes would copy
         // what it holds and not be kept afterwards.
         let mut part = plain.chunk().to_vec();
         plain.advance(part.len());
         apply_mask(&mut part, key, phase);
-        phase += part.len();
+        phase = phase.saturating_add(part.len());
         out.put_bytes(&Bytes::from(part));
     }
     Ok(())

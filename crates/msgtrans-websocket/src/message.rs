@@ -6,6 +6,16 @@
 //! moves into the reader, which therefore leaves no reason to keep a read buffer while nothing
 //! arrives. The memory that the reader holds is what it has received and not yet handed out, large
 //! messages in buffers of the pool (see [`worker::make_room`]): a claimed length reserves nothing.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::ops::Range;
 
@@ -308,7 +318,7 @@ impl MessageReader {
     pub fn direct_buffer(&mut self) -> &mut BytesMut {
         let missing = self.frame_remaining();
         // Less room than this is not worth a system call.
-        let total = self.body.len() + missing;
+        let total = self.body.len().saturating_add(missing);
         worker::make_room(&mut self.body, missing.min(ROOM_MIN), total);
         &mut self.body
     }
@@ -323,7 +333,7 @@ impl MessageReader {
         len: usize,
     ) -> Result<Option<(MessageKind, Bytes)>, MessageError> {
         debug_assert!(len <= self.frame_remaining(), "read beyond the frame");
-        let start = self.body.len() - len;
+        let start = self.body.len().saturating_sub(len);
         let message = self
             .end_payload(start)
             .and_then(|()| match self.frame_remaining() {
@@ -352,13 +362,13 @@ impl MessageReader {
         let (len, start) = match second & 0x7f {
             127 => return None,
             126 => (usize::from(u16::from_be_bytes(*rest.first_chunk()?)), 4),
-            len => (usize::from(len), 2),
+            len => (usize::from(len), 2usize),
         };
         if start == 4 && len < 126 {
             return None;
         }
-        let start = start + if mask_bit != 0 { 4 } else { 0 };
-        let payload = start..start + len;
+        let start = start.saturating_add(if mask_bit != 0 { 4 } else { 0 });
+        let payload = start..start.saturating_add(len);
         let bytes = input
             .get_mut(..payload.end)
             .filter(|_| len <= self.limits.message_bytes_max)?;
@@ -422,10 +432,10 @@ impl MessageReader {
         if self.closed {
             return Ok(Step::NeedMore);
         }
-        let mut at = 0;
+        let mut at = 0usize;
         loop {
             if self.frame.is_some() {
-                at += self.take_payload(&input[at..])?;
+                at = at.saturating_add(self.take_payload(input.get(at..).unwrap_or_default())?);
                 if self.frame_remaining() > 0 {
                     return Ok(Step::NeedMore);
                 }
@@ -437,19 +447,21 @@ impl MessageReader {
                     });
                 }
             }
-            let Some((header, taken)) = self.take_header(&input[at..])? else {
+            let rest = input.get(at..).unwrap_or_default();
+            let Some((header, taken)) = self.take_header(rest)? else {
                 return Ok(Step::NeedMore);
             };
-            at += taken;
+            at = at.saturating_add(taken);
             let len = self.admit(&header)?;
-            let whole = header.fin && header.opcode != OpCode::Continuation;
-            if whole && len <= input.len() - at {
-                let payload = at..at + len;
-                if let Some(key) = header.mask {
-                    apply_mask(&mut input[payload.clone()], key, 0);
+            if header.fin && header.opcode != OpCode::Continuation {
+                let payload = at..at.saturating_add(len);
+                if let Some(bytes) = input.get_mut(payload.clone()) {
+                    if let Some(key) = header.mask {
+                        apply_mask(bytes, key, 0);
+                    }
+                    let kind = self.whole_frame(header.opcode, bytes)?;
+                    return Ok(Step::InPlace { kind, payload });
                 }
-                let kind = self.whole_frame(header.opcode, &input[payload.clone()])?;
-                return Ok(Step::InPlace { kind, payload });
             }
             self.begin_frame(&header, len)?;
         }
@@ -462,11 +474,21 @@ impl MessageReader {
             if let Some(header) = parse_frame_header(input, self.role)? {
                 return Ok(Some((header, header.header_len)));
             }
-            self.header[..input.len()].copy_from_slice(input);
-            self.header_len = input.len() as u8;
+            self.stash(0, input);
             return Ok(None);
         }
         self.resume_header(input)
+    }
+
+    /// Keeps `bytes` behind the `stashed` bytes of a header that is not whole yet; how many fitted.
+    fn stash(&mut self, stashed: usize, bytes: &[u8]) -> usize {
+        let room = self.header.get_mut(stashed..).unwrap_or_default();
+        let taken = bytes.len().min(room.len());
+        for (to, from) in room.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        self.header_len = stashed.saturating_add(taken) as u8;
+        taken
     }
 
     #[cold]
@@ -475,15 +497,14 @@ impl MessageReader {
         input: &[u8],
     ) -> Result<Option<(FrameHeader, usize)>, MessageError> {
         let stashed = usize::from(self.header_len);
-        let taken = input.len().min(FRAME_HEADER_LEN_MAX - stashed);
-        self.header[stashed..stashed + taken].copy_from_slice(&input[..taken]);
-        let Some(header) = parse_frame_header(&self.header[..stashed + taken], self.role)? else {
-            self.header_len += taken as u8;
+        self.stash(stashed, input);
+        let header = self.header.get(..usize::from(self.header_len));
+        let Some(header) = parse_frame_header(header.unwrap_or_default(), self.role)? else {
             return Ok(None);
         };
         self.header_len = 0;
         // What was stashed was not a whole header, so this one ends behind it.
-        Ok(Some((header, header.header_len - stashed)))
+        Ok(Some((header, header.header_len.saturating_sub(stashed))))
     }
 
     /// Checks a header against the message under way and the limits; returns the payload's length.
@@ -502,8 +523,7 @@ impl MessageReader {
             _ => {}
         }
         let max = self.limits.message_bytes_max;
-        // The header's top bit is clear, so the sum cannot wrap.
-        let len = self.body.len() as u64 + header.payload_len;
+        let len = (self.body.len() as u64).saturating_add(header.payload_len);
         if len > max as u64 {
             return Err(MessageError::TooLarge { len, max });
         }
@@ -536,7 +556,7 @@ impl MessageReader {
                 self.message = Some(kind_of(opcode));
                 self.fragments = 0;
             }
-            self.fragments += 1;
+            self.fragments = self.fragments.saturating_add(1);
             let max = self.limits.message_bytes_max.max(FRAGMENT_BUDGET_MIN) / FRAGMENT_OVERHEAD;
             if self.fragments > max {
                 return Err(MessageError::TooManyFragments { max });
@@ -558,18 +578,18 @@ impl MessageReader {
         let Some(frame) = &self.frame else {
             return Ok(0);
         };
-        let taken = frame.remaining.min(input.len());
+        let (input, _) = input.split_at(frame.remaining.min(input.len()));
         let target = if frame.opcode.is_control() {
             &mut self.control
         } else {
-            let total = self.body.len() + frame.remaining;
-            worker::make_room(&mut self.body, taken, total);
+            let total = self.body.len().saturating_add(frame.remaining);
+            worker::make_room(&mut self.body, input.len(), total);
             &mut self.body
         };
         let start = target.len();
-        target.extend_from_slice(&input[..taken]);
+        target.extend_from_slice(input);
         self.end_payload(start)?;
-        Ok(taken)
+        Ok(input.len())
     }
 
     /// Unmasks and accounts for the open frame's payload from `start` of its buffer on.
@@ -578,11 +598,12 @@ impl MessageReader {
             return Ok(());
         };
         let control = frame.opcode.is_control();
-        let fresh = if control {
-            &mut self.control[start..]
+        let buffer = if control {
+            &mut self.control
         } else {
-            &mut self.body[start..]
+            &mut self.body
         };
+        let fresh = buffer.get_mut(start..).unwrap_or_default();
         if let Some(key) = frame.mask {
             let phase = if cfg!(msgtrans_planted = "6") {
                 0
@@ -591,8 +612,8 @@ impl MessageReader {
             };
             apply_mask(fresh, key, phase);
         }
-        frame.taken += fresh.len();
-        frame.remaining -= fresh.len();
+        frame.taken = frame.taken.saturating_add(fresh.len());
+        frame.remaining = frame.remaining.saturating_sub(fresh.len());
         if !control && self.message == Some(MessageKind::Text) && !self.utf8.feed(fresh) {
             return Err(MessageError::InvalidUtf8);
         }

@@ -1,4 +1,14 @@
 //! The upgrade over a byte stream: [`handshake`](crate::handshake) driven until it grants or refuses.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::fmt;
 use std::future::poll_fn;
@@ -174,7 +184,7 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
             if count == 0 {
                 break;
             }
-            left -= count;
+            left = left.saturating_sub(count);
         }
         Poll::Ready(Ok(()))
     })

@@ -1,4 +1,14 @@
 //! UTF-8 checked piece by piece, failing at the first byte that no continuation can save.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 /// Where the text read so far stands: complete, or in the middle of a character.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,17 +29,19 @@ impl Utf8Validator {
             };
             piece = rest;
             let open = usize::from(self.pending_len);
-            let mut character = [0; 4];
-            character[..open].copy_from_slice(&self.pending[..open]);
-            character[open] = byte;
-            match std::str::from_utf8(&character[..=open]) {
+            let [a, b, c] = self.pending;
+            let mut character = [a, b, c, 0];
+            let Some((last, _)) = character.get_mut(open..).and_then(<[u8]>::split_first_mut)
+            else {
+                return false;
+            };
+            *last = byte;
+            let (character, _) = character.split_at(open.saturating_add(1));
+            match std::str::from_utf8(character) {
                 Ok(_) => self.pending_len = 0,
                 Err(error) if error.error_len().is_some() => return false,
-                // Four bytes are a whole character or a wrong one, so `open` is below three here.
-                Err(_) => {
-                    self.pending[open] = byte;
-                    self.pending_len += 1;
-                }
+                // Four bytes are a whole character or a wrong one, so there are three at most here.
+                Err(_) => self.keep(character),
             }
         }
         let Err(error) = std::str::from_utf8(piece) else {
@@ -38,10 +50,17 @@ impl Utf8Validator {
         if error.error_len().is_some() {
             return false;
         }
-        let open = &piece[error.valid_up_to()..];
-        self.pending[..open.len()].copy_from_slice(open);
-        self.pending_len = open.len() as u8;
+        let (_, open) = piece.split_at(error.valid_up_to());
+        self.keep(open);
         true
+    }
+
+    /// Keeps the beginning of a character, three bytes at most.
+    fn keep(&mut self, open: &[u8]) {
+        for (to, from) in self.pending.iter_mut().zip(open) {
+            *to = *from;
+        }
+        self.pending_len = open.len().min(self.pending.len()) as u8;
     }
 
     /// Ends the text and starts a new one; `false` when it ended inside a character.

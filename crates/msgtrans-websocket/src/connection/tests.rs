@@ -478,6 +478,26 @@ fn a_lost_connection_is_closed_without_a_word() {
 }
 
 #[test]
+fn a_close_frame_is_answered_even_where_the_session_counts_as_lost() {
+    let (mut connection, mut peer) = opened(Role::Server, 1 << 10);
+    let mut close = BytesMut::new();
+    append_close(&mut close, Role::Client, 1000, "");
+    write_raw(&mut peer, &close);
+    assert!(matches!(
+        drain(&mut connection).1,
+        Poll::Ready(Ok(Received::End))
+    ));
+    let reason = CloseReason::network(Code::INTERNAL, "ended without goodbye");
+    let closed = with_context(|cx| connection.poll_close(cx, &reason));
+    assert!(matches!(closed, Poll::Ready(Ok(()))), "{closed:?}");
+    let events = events_of_server(read_raw(&mut peer));
+    let [Event::Close(Some(close))] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!(close.code, 1000);
+}
+
+#[test]
 fn the_peer_s_close_code_is_reported_unless_it_means_an_orderly_end() {
     for (code, expected) in [
         (1000, None),

@@ -1,4 +1,14 @@
 //! The client's side: write a request, hold the server to its answer.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use bytes::BytesMut;
 use tungstenite::handshake::client::{Response, generate_key};
@@ -214,7 +224,7 @@ fn check_text(part: &'static str, text: &str) -> Result<(), RequestError> {
 
 /// What the server says to explain itself, or what the status is called.
 fn printable(body: &[u8], status: StatusCode) -> String {
-    let body = &body[..body.len().min(EXPLANATION_LEN_MAX)];
+    let (body, _) = body.split_at(body.len().min(EXPLANATION_LEN_MAX));
     let text: String = String::from_utf8_lossy(body)
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })

@@ -1,4 +1,14 @@
 //! Where an HTTP head ends, found in one pass however the bytes are cut.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use tungstenite::Error;
 use tungstenite::handshake::machine::TryParse;
@@ -33,10 +43,10 @@ impl HeadScan {
         let end = bytes.len().min(HEAD_LEN_MAX);
         for (index, byte) in bytes.iter().enumerate().take(end).skip(self.scanned) {
             match byte {
-                b'\n' if self.line_is_empty => return Ok(Some(index + 1)),
+                b'\n' if self.line_is_empty => return Ok(Some(index.saturating_add(1))),
                 b'\n' => {
                     self.line_is_empty = true;
-                    self.lines += 1;
+                    self.lines = self.lines.saturating_add(1);
                     // The first line is no header, and the blank one has not come yet.
                     if self.lines > 1 + HEAD_HEADERS_MAX {
                         return Err(HeadLimit::Headers);

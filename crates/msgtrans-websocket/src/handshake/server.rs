@@ -1,4 +1,14 @@
 //! The server's side: read a request under limits, decide, answer.
+// A peer's bytes pass here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use bytes::BytesMut;
 use tungstenite::Error;

@@ -505,3 +505,72 @@ async fn a_duplex_of_a_few_bytes_carries_large_frames_both_ways() {
     assert_eq!(sizes.0, [1, 300_000, 0, 70_000]);
     assert_eq!(sizes.1, sizes.0);
 }
+
+/// Longer than any machine needs.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A socket, and the peer that writes to it at once.
+async fn sockets() -> (StreamConnection<tokio::net::TcpStream>, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = listener.local_addr().expect("has one");
+    let stream = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("connects");
+    let (peer, _) = listener.accept().expect("accepts");
+    peer.set_nodelay(true).expect("no delay");
+    let info = ConnectionInfo::new("test", PeerAddress::Socket(address));
+    let mut connection =
+        StreamConnection::new(stream, info, WireVersions::Any, Limits::default(), false);
+    connection.set_wire(WireVersion::V2, Limits::default());
+    (connection, peer)
+}
+
+/// The ids of the packets that the next read brings.
+async fn next_ids(connection: &mut StreamConnection<tokio::net::TcpStream>) -> Vec<u32> {
+    let mut batch = PacketBatch::new();
+    let received = std::future::poll_fn(|cx| connection.poll_recv(cx, usize::MAX, &mut batch));
+    let received = tokio::time::timeout(PATIENCE, received).await;
+    let received = received.expect("bytes that lie there are seen");
+    assert!(matches!(received, Ok(Received::Packets)), "{received:?}");
+    std::iter::from_fn(|| batch.pop())
+        .map(|packet| packet.message_id)
+        .collect()
+}
+
+#[tokio::test]
+async fn bytes_are_seen_whenever_they_arrive_after_a_short_read() {
+    use std::io::Write;
+    let (mut connection, mut peer) = sockets().await;
+    let mut write = |id: u32| {
+        peer.write_all(&encoded(&[packet(id, 64)]))
+            .expect("written")
+    };
+    for round in (1..300).step_by(3) {
+        write(round);
+        // The read is short, so the socket counts as empty from here on.
+        assert_eq!(next_ids(&mut connection).await, [round]);
+        // Between the read and the second look.
+        write(round + 1);
+        assert_eq!(next_ids(&mut connection).await, [round + 1]);
+        // Between the second look, which finds nothing, and the sleep.
+        let mut batch = PacketBatch::new();
+        let mut woken = std::pin::pin!(std::future::poll_fn(|cx| {
+            if batch.is_empty()
+                && connection
+                    .poll_recv(cx, usize::MAX, &mut batch)
+                    .is_pending()
+            {
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        }));
+        assert!(
+            std::future::poll_fn(|cx| Poll::Ready(woken.as_mut().poll(cx)))
+                .await
+                .is_pending()
+        );
+        write(round + 2);
+        tokio::time::timeout(PATIENCE, woken).await.expect("woken");
+        assert_eq!(batch.pop().map(|packet| packet.message_id), Some(round + 2));
+    }
+}

@@ -73,19 +73,18 @@ impl Protocol {
     }
 
     /// A peer of `server` that does only what it is told, before any word of the session.
-    pub(super) async fn peer(&self, server: &TransportServer) -> Peer {
+    pub(super) async fn peer(&self, server: &TransportServer) -> Result<Peer, ConnectError> {
         let limits = Limits::default();
         let connector = self.to(&server.local_endpoints()[0]);
         let context = DialContext::new(WireVersions::V2, limits);
-        let connection = connector.connect(&context).await.expect("a listener");
-        let mut peer = Peer::new(connection, WireVersion::V2);
+        let mut peer = Peer::new(connector.connect(&context).await?, WireVersion::V2);
         peer.set_wire(limits);
-        peer
+        Ok(peer)
     }
 
     /// A peer that does only what it is told, once its handshake is done, and the id of its session.
     pub(super) async fn opened(&self, server: &TransportServer) -> (Peer, SessionId) {
-        let mut peer = self.peer(server).await;
+        let mut peer = self.peer(server).await.expect("a listener");
         let hello = Hello {
             heartbeat: HEARTBEAT,
             ..Hello::default()

@@ -25,9 +25,11 @@ async fn a_client_that_says_nothing_is_cut_in_time(protocol: Protocol) {
     let builder = protocol.server().wire(WireVersions::V2);
     let server = start(builder.handshake_timeout(DEADLINE)).await;
     let begun = Instant::now();
-    let mut peer = protocol.peer(&server).await;
-    // However it ends, nothing was said.
-    assert!(!matches!(peer.recv().await, Ok(Some(_))));
+    // On a busy machine the time is up before the protocol's own handshake is done.
+    if let Ok(mut peer) = protocol.peer(&server).await {
+        // However it ends, nothing was said.
+        assert!(!matches!(peer.recv().await, Ok(Some(_))));
+    }
     assert!(begun.elapsed() >= LEAST, "cut after {:?}", begun.elapsed());
     until(|| server.stats().handshakes_failed == 1).await;
     assert_eq!(server.session_count(), 0);

@@ -8,7 +8,7 @@ use msgtrans::{
 };
 use tokio::time::interval;
 
-use super::{Case, Protocol, TransportServer, case, connect, start, welcome};
+use super::{Case, Protocol, TransportServer, case, connect, start, until, welcome};
 
 pub(super) const CASES: &[Case] = &[
     case!(a_client_that_is_cut_off_comes_back),
@@ -83,7 +83,8 @@ async fn a_client_comes_back_to_a_server_that_was_restarted(protocol: Protocol) 
     while name(&mut events).await != "established" {}
     let answer = client.request("again").await.expect("answered");
     assert_eq!(answer.payload, "again");
-    assert_eq!(server.session_count(), 1);
+    // An attempt that was given up may have come as far as a session.
+    until(|| server.session_count() == 1).await;
 }
 
 async fn a_client_that_is_sent_away_for_good_stays_away(protocol: Protocol) {

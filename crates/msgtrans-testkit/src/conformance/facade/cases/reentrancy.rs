@@ -1,6 +1,7 @@
 //! Handlers that call anything from inside: none of it hangs.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use msgtrans::{
     CloseReason, Code, Handler, HandlerError, Initiator, Packet, RequestError, Session, SessionId,
@@ -173,11 +174,14 @@ async fn two_sessions_relay_to_each_other(protocol: Protocol) {
     }
 }
 
+/// For megabytes on a busy machine without optimisation.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 async fn both_sides_flood_each_other_with_large_frames(protocol: Protocol) {
     const FRAMES: u32 = 4;
     let len = protocol.capabilities.max_payload.min(15 * 1024 * 1024);
-    let server = start(protocol.server()).await;
-    let client = protocol.connected(&server).await;
+    let server = start(protocol.server().send_timeout(PATIENCE)).await;
+    let client = connect(protocol.client(&server).send_timeout(PATIENCE)).await;
     let session = only_session(&server).await;
     let mut at_server = server.events();
     let mut at_client = client.events();

@@ -1,6 +1,7 @@
 //! Sessions: who they are, how many, and what reaches all of them.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use msgtrans::{
     CloseReason, Code, Handler, HandlerError, Packet, PeerAddress, SendErrorKind, Session,
@@ -122,10 +123,15 @@ async fn messages_of_many_sizes_come_back_in_order(protocol: Protocol) {
     sending.await.expect("everything was sent");
 }
 
+/// For megabytes on a busy machine without optimisation.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 async fn requests_of_every_size_are_answered_with_every_field(protocol: Protocol) {
     let largest = protocol.capabilities.max_payload;
-    let server = start(protocol.server().with_handler(Mirror)).await;
-    let client = connect(protocol.client(&server).with_handler(Mirror)).await;
+    let builder = protocol.server().request_timeout(PATIENCE);
+    let server = start(builder.with_handler(Mirror)).await;
+    let builder = protocol.client(&server).request_timeout(PATIENCE);
+    let client = connect(builder.with_handler(Mirror)).await;
     let session = only_session(&server).await;
     for size in [0, 1, 15, 4_096, 65_535, 65_536, 1_000_003, largest] {
         let size = size.min(largest);

@@ -39,7 +39,7 @@ struct Cli {
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Measured seconds of one turn
-    #[arg(long, default_value_t = 0.4)]
+    #[arg(long, default_value_t = 0.3)]
     seconds: f64,
     /// A first look: three rounds of a fifth of a second, without the slow cases and without peers unless named
     #[arg(long)]
@@ -91,7 +91,7 @@ fn run(cli: &Cli) -> Result<bool, String> {
     let (rounds, seconds, warm_up) = if cli.quick {
         (3, 0.2, 0.1)
     } else {
-        (cli.rounds.max(1), cli.seconds, 0.2)
+        (cli.rounds.max(1), cli.seconds, 0.15)
     };
     let cases: Vec<Case> = suites::select(&cli.suite)?
         .into_iter()

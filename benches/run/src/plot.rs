@@ -1,5 +1,6 @@
 //! Bars and curves as inline SVG; colours come from the page, so that they are right in the light and in the dark.
 
+use crate::servers::OURS;
 use crate::table::{Spread, short};
 
 const WIDTH: f64 = 860.0;
@@ -25,7 +26,7 @@ pub(crate) struct Curve {
     pub(crate) points: Vec<(String, f64)>,
 }
 
-/// Bars from zero, the longest first to the eye by its length alone, with the spread of the rounds as a line.
+/// Bars from zero, with the spread of the rounds as a line.
 pub(crate) fn bars(label: &str, bars: &[Bar]) -> String {
     let most = bars.iter().map(|bar| bar.figure.max).fold(0.0, f64::max);
     let most = if most > 0.0 { most } else { 1.0 };
@@ -73,13 +74,18 @@ pub(crate) fn curves(label: &str, curves: &[Curve]) -> String {
         return String::new();
     }
     let (low, high) = (least.log10().floor(), most.log10().ceil());
-    let (left, right, top, bottom) = (60.0, WIDTH - LEGEND, 10.0, CURVES - 24.0);
+    let (left, right, top, bottom) = (60.0, WIDTH - LEGEND, 16.0, CURVES - 24.0);
     let x = |at: usize| left + (right - left) * at as f64 / (axis.len() - 1) as f64;
     let y = |value: f64| {
-        let part = (value.max(least).log10() - low) / (high - low).max(1.0);
+        let part = (value.max(10f64.powf(low)).log10() - low) / (high - low).max(1.0);
         bottom - (bottom - top) * part
     };
     let mut out = open(CURVES, label);
+    out.push_str(&format!(
+        "<text class=\"soft\" x=\"{}\" y=\"{}\">{label}</text>\n",
+        left + 6.0,
+        top + 4.0
+    ));
     for power in low as i32..=high as i32 {
         let value = 10f64.powi(power);
         let (line, text) = (y(value), y(value) + 4.0);
@@ -103,7 +109,12 @@ pub(crate) fn curves(label: &str, curves: &[Curve]) -> String {
             Some(format!("{:.1},{:.1}", x(at), y(*value)))
         });
         let points: Vec<String> = points.collect();
-        let colour = number % COLOURS;
+        // Ours has its colour on every plot, and who stands first, the reference mostly, the quiet one.
+        let colour = match (curve.name == OURS, number) {
+            (true, _) => 0,
+            (false, 0) => 1,
+            (false, number) => 2 + number % (COLOURS - 2),
+        };
         let (legend_x, legend_y) = (right + 16.0, 20.0 + 18.0 * number as f64);
         out.push_str(&format!(
             "<polyline points=\"{}\" fill=\"none\" stroke=\"var(--c{colour})\" stroke-width=\"2\"/>\
@@ -121,4 +132,33 @@ fn open(height: f64, label: &str) -> String {
         "<svg viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" role=\"img\" \
          aria-label=\"{label}\">\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn curve(name: &str, values: [f64; 2]) -> Curve {
+        let points = ["a", "b"].map(str::to_owned).into_iter().zip(values);
+        Curve {
+            name: name.to_owned(),
+            points: points.collect(),
+        }
+    }
+
+    #[test]
+    fn a_value_of_a_power_of_ten_lies_on_its_line() {
+        let plot = curves("us", &[curve("limit", [10.0, 1000.0])]);
+        // 10, 100, 1000 from the bottom to the top.
+        assert!(plot.contains("points=\"60.0,216.0 690.0,16.0\""), "{plot}");
+        for y in ["216.0", "116.0", "16.0"] {
+            assert!(plot.contains(&format!("y1=\"{y}\"")), "{y}: {plot}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_is_not() {
+        assert_eq!(curves("us", &[]), "");
+        assert_eq!(curves("us", &[curve("limit", [0.0, 0.0])]), "");
+    }
 }

@@ -8,7 +8,7 @@ pub(super) const SUITE: Suite = Suite::of(|| vec![idle("tcp", "tokio-raw"), idle
 const CONNECTIONS: usize = 10_000;
 const MB: f64 = 1e6;
 /// Three waves of 10 000 take their time, and memory swings little.
-const ROUNDS_MAX: usize = 3;
+const ROUNDS_MAX: usize = 2;
 
 fn idle(scheme: &'static str, accept_reference: &'static str) -> Case {
     let left = |key, label| {

@@ -109,6 +109,7 @@ fn steps(workspace: &Workspace) -> Vec<Step<'_>> {
         }),
     ];
     steps.push(Step::of("churn", || endurance::churn_short(workspace)));
+    steps.push(Step::of("soak", || endurance::soak_short(workspace)));
     match workspace.metadata().and_then(|it| facade_features(&it)) {
         Ok(features) => steps.extend(feature_steps(workspace, features)),
         Err(reason) => steps.push(Step::of("features", move || Err(reason.clone()))),

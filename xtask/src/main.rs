@@ -42,6 +42,7 @@ tasks:
   autobahn [ARGS] the Autobahn suite against our WebSocket layer, ws and wss, both roles
   fuzz [ARGS]    libFuzzer on every target for `--minutes N`; `--prove` finds planted bugs
   churn [ARGS]   connections that abort anywhere, and a server that must hold nothing of them
+  soak [ARGS]    mixed load through networks that fail, and a ledger of what was acknowledged
   interop [ARGS] the published crate and this one as each other's client and server
   peers          PyPI websockets and aioquic, npm ws as our clients and servers
   help           this text";
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
     let workspace = Workspace::locate();
     let takes_arguments = matches!(
         task.as_str(),
-        "ci" | "autobahn" | "bench" | "churn" | "counts" | "fuzz" | "interop"
+        "ci" | "autobahn" | "bench" | "churn" | "counts" | "fuzz" | "interop" | "soak"
     );
     if !takes_arguments && !rest.is_empty() {
         return usage_error(&format!("`{task}` takes no arguments"));
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         "counts" => counts::task(&workspace, rest),
         "fuzz" => fuzz::run(&workspace, rest),
         "churn" => endurance::run(&workspace, "churn", rest),
+        "soak" => endurance::run(&workspace, "soak", rest),
         "interop" => interop::run(&workspace, rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -15,6 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a server that was told to end may take.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
+/// The order to give memory back before counting.
+pub(crate) const SETTLED: &str = "settled";
+
 /// A server in a process of its own, which ends when this is dropped.
 pub(crate) struct Child {
     process: std::process::Child,
@@ -27,7 +30,7 @@ pub(crate) struct Child {
 
 impl Child {
     /// Starts a server of `kind` and waits until it listens.
-    pub(crate) fn start(kind: &str, protocols: &Protocols) -> Result<Self, String> {
+    pub(crate) fn start(kind: &str, protocols: &Protocols, more: &[&str]) -> Result<Self, String> {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let mut process = Command::new(program)
             .args([
@@ -37,6 +40,7 @@ impl Child {
                 "--protocols",
                 &protocols.to_string(),
             ])
+            .args(more)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -89,10 +93,19 @@ impl Child {
             .ok_or_else(|| format!("the server does not listen on {protocol}"))
     }
 
-    /// What it holds now.
+    /// What it holds, once it has given back what nobody uses.
     pub(crate) fn counts(&mut self) -> Result<Counts, String> {
+        self.ask(SETTLED)
+    }
+
+    /// What it holds now, as it is.
+    pub(crate) fn sample(&mut self) -> Result<Counts, String> {
+        self.ask("sample")
+    }
+
+    fn ask(&mut self, order: &str) -> Result<Counts, String> {
         if let Some(orders) = &mut self.orders {
-            writeln!(orders, "counts")
+            writeln!(orders, "{order}")
                 .and_then(|()| orders.flush())
                 .map_err(|error| format!("the server has gone: {error}"))?;
         }

@@ -16,15 +16,21 @@ mod network;
 mod process;
 mod protocol;
 mod server;
+mod soak;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: msgtrans-endurance churn [--connections N] [--rounds N] [--protocols LIST] [--lanes N] [--seed N]
+       msgtrans-endurance soak [--minutes N] [--rate N] [--protocols LIST] [--clients N] [--fault-every SECONDS]
+                               [--payload BYTES] [--seed N]
 
 churn   per protocol, ROUNDS times N connections that end at a random point, LANES at a time; after each round the
         server's sessions, descriptors, tasks and pending requests must be what they were before
-        (10000, 10, tcp,tls,ws,wss,quic,unix, 64 and 1)";
+        (10000, 10, tcp,tls,ws,wss,quic,unix, 64 and 1)
+soak    RATE messages a second in all, one way, requests, pushes and broadcasts, each of CLIENTS a protocol behind a
+        network of its own that fails every so often; nothing acknowledged may be lost, nothing repeated or reordered,
+        and no process may grow (15, 5000, all, 4, 10, 200 and 1)";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -32,6 +38,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let outcome = match task.as_deref() {
         Some("churn") => churn::run(&rest),
+        Some("soak") => soak::run(&rest),
         Some("server") => server::run(&rest),
         _ => {
             eprintln!("{USAGE}");

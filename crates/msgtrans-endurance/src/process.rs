@@ -2,6 +2,17 @@
 
 use std::fs;
 
+use msgtrans_mempool::CountingAllocator;
+
+/// What is held of it is exact, which resident memory is not: that also holds what the system's allocator keeps.
+#[global_allocator]
+static HEAP: CountingAllocator = CountingAllocator::new();
+
+/// Bytes of the heap that this process holds.
+pub(crate) fn heap_bytes() -> usize {
+    HEAP.held_bytes()
+}
+
 /// Resident memory in KiB; 0 where the system does not say.
 pub(crate) fn resident_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

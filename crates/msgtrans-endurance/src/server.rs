@@ -11,14 +11,17 @@ use msgtrans::{Code, Handler, HandlerError, Packet, Session, TransportServer};
 use tokio::runtime::Handle;
 
 use crate::arguments::Arguments;
-use crate::process::{open_descriptors, resident_kib};
+use crate::child::SETTLED;
+use crate::process::{heap_bytes, open_descriptors, resident_kib};
 use crate::protocol::{Protocol, Protocols};
+use crate::soak::ledger::Ledger;
 
 /// Runs until the standard input ends.
 pub(crate) fn run(words: &[String]) -> Result<(), String> {
     let mut arguments = Arguments::parse(words)?;
     let kind = arguments.take("kind", "churn".to_owned())?;
     let protocols = arguments.take("protocols", Protocols::all())?;
+    let push_every = Duration::from_micros(arguments.take("push-every-us", 1_000)?);
     arguments.finish()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -31,6 +34,12 @@ pub(crate) fn run(words: &[String]) -> Result<(), String> {
             let gauges = handler.0.clone();
             let server = runtime.block_on(start(&protocols, handler))?;
             answer(runtime.handle(), &server, || gauges.line());
+        }
+        "soak" => {
+            let ledger = Ledger::new(push_every);
+            let server = runtime.block_on(start(&protocols, ledger.clone()))?;
+            runtime.spawn(ledger.clone().broadcast(server.clone()));
+            answer(runtime.handle(), &server, || ledger.line());
         }
         other => return Err(format!("there is no server of kind `{other}`")),
     }
@@ -65,15 +74,16 @@ async fn start(protocols: &Protocols, handler: impl Handler) -> Result<Transport
 /// Answers every line with one of counts, until there are no more.
 fn answer(runtime: &Handle, server: &TransportServer, more: impl Fn() -> String) {
     for line in std::io::stdin().lock().lines() {
-        if line.is_err() {
-            return;
+        match line {
+            // What nobody uses goes back first: what is left is held.
+            Ok(order) if order == SETTLED => server.trim_memory(),
+            Ok(_) => {}
+            Err(_) => return,
         }
-        // What nobody uses goes back first: what is left is held.
-        server.trim_memory();
         let stats = server.stats();
         let written = writeln!(
             std::io::stdout(),
-            "sessions={} registered={} descriptors={} tasks={} {} +resident_kib={} +opened={} +closed={} \
+            "sessions={} registered={} descriptors={} tasks={} {} +resident_kib={} +heap_bytes={} +opened={} +closed={} \
              +handshakes_failed={} +messages={}",
             stats.sessions,
             server.session_count(),
@@ -81,6 +91,7 @@ fn answer(runtime: &Handle, server: &TransportServer, more: impl Fn() -> String)
             runtime.metrics().num_alive_tasks(),
             more(),
             resident_kib(),
+            heap_bytes(),
             stats.sessions_opened,
             stats.sessions_closed,
             stats.handshakes_failed,

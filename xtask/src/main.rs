@@ -5,6 +5,7 @@
     reason = "a task runner talks to its terminal"
 )]
 
+mod adversary;
 mod audit;
 mod autobahn;
 mod bench;
@@ -33,6 +34,7 @@ usage: cargo xtask TASK
 
 tasks:
   ci [STEP...]   every check that a change must pass, or the named steps alone
+  adversary [ARGS] `--count N` adversarial frames on real sockets, and the invariants afterwards
   layers         dependencies run strictly downwards; outside crates are declared
   lists          the pages of faults and threats name tests that exist
   tidy           conventions of the source tree, with a hint for each finding
@@ -55,13 +57,22 @@ fn main() -> ExitCode {
     let workspace = Workspace::locate();
     let takes_arguments = matches!(
         task.as_str(),
-        "ci" | "autobahn" | "bench" | "churn" | "counts" | "fuzz" | "interop" | "soak"
+        "adversary"
+            | "ci"
+            | "autobahn"
+            | "bench"
+            | "churn"
+            | "counts"
+            | "fuzz"
+            | "interop"
+            | "soak"
     );
     if !takes_arguments && !rest.is_empty() {
         return usage_error(&format!("`{task}` takes no arguments"));
     }
     let outcome = match task.as_str() {
         "ci" => ci::run(&workspace, rest),
+        "adversary" => adversary::run(&workspace, rest),
         "layers" => layers::run(&workspace),
         "lists" => lists::run(&workspace),
         "peers" => peers::run(&workspace),

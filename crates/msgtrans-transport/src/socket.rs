@@ -40,7 +40,7 @@ pub async fn first_bytes(stream: &TcpStream) {
 pub struct TcpOptions {
     /// Send at once instead of waiting for an acknowledgement; on by default.
     pub nodelay: bool,
-    /// Probe a silent peer after this long; at least 1 s; off by default, because sessions have a heartbeat.
+    /// Probe a silent peer after this long, 1 s to 9 h; off by default, because sessions have a heartbeat.
     pub keepalive: Option<Duration>,
     /// The kernel's send buffer in bytes; the kernel's own choice by default.
     pub send_buffer: Option<usize>,
@@ -136,11 +136,13 @@ impl TcpOptions {
     /// # Errors
     /// Names the field, its value and its bound.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if let Some(keepalive) = self.keepalive.filter(|time| *time < Duration::from_secs(1)) {
+        // Linux refuses more than 32 767 s: every connection would be lost as soon as it was accepted.
+        let times = Duration::from_secs(1)..=Duration::from_secs(9 * 3600);
+        if let Some(keepalive) = self.keepalive.filter(|time| !times.contains(time)) {
             return Err(ConfigError::new(
                 "keepalive",
                 format_args!("{keepalive:?}"),
-                "must be at least 1 s",
+                "must be from 1 s to 9 h",
             ));
         }
         for (field, value) in [

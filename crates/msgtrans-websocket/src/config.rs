@@ -70,7 +70,7 @@ macro_rules! common_knobs {
             self
         }
 
-        /// Lets the kernel probe a peer that is silent for this long; at least 1 s, cut to whole
+        /// Lets the kernel probe a peer that is silent for this long, 1 s to 9 h, cut to whole
         /// milliseconds. Off by default, because version 2 sessions have a heartbeat of their own.
         #[must_use]
         pub fn keepalive(mut self, keepalive: Duration) -> Self {

@@ -23,7 +23,7 @@ use super::wire::Wire;
 /// A connection attempt or an end that takes this long does not come.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The most legal frames in one connection.
-const FRAMES_MAX: usize = 1_000;
+const FRAMES_MAX: usize = 400;
 /// The bytes after which what was drawn is written.
 const WRITE: usize = 16 * 1024;
 

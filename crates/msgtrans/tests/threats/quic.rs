@@ -1,5 +1,6 @@
 //! QUIC: datagrams that are none, amplification, streams beyond the one, peers that move.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 use crate::stage::{count, identity, row, row_with, seed};
 
 /// A QUIC client that is not ours.
-fn endpoint(alpn: &[u8]) -> Endpoint {
+pub(crate) fn endpoint(alpn: &[u8]) -> Endpoint {
     let tls = ClientTls::new().pin(identity().spki_pin());
     let tls = tls.build(&[alpn]).expect("a configuration");
     let crypto = Crypto::try_from(tls).expect("a configuration");
@@ -27,6 +28,17 @@ fn endpoint(alpn: &[u8]) -> Endpoint {
 async fn connect(endpoint: &Endpoint, to: SocketAddr) -> Connection {
     let connecting = endpoint.connect(to, "localhost").expect("dialled");
     connecting.await.expect("connected")
+}
+
+/// The one stream of a connection of its own, which lives as long as the stream.
+pub(crate) async fn stream(
+    endpoint: &Endpoint,
+    to: SocketAddr,
+) -> io::Result<(quinn::SendStream, quinn::RecvStream)> {
+    let connecting = endpoint
+        .connect(to, "localhost")
+        .map_err(io::Error::other)?;
+    Ok(connecting.await?.open_bi().await?)
 }
 
 /// The first datagram of a handshake, as quinn writes it.

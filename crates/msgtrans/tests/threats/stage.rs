@@ -20,6 +20,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::quic;
+
 /// Far more than a row takes on a loaded machine without optimisation.
 const DEADLINE: Duration = Duration::from_secs(120);
 /// The same for the long forms, which are asked for by a count.
@@ -237,6 +239,20 @@ impl Stage {
                 name: "wss",
                 layer: Layer::WebSocket,
                 dial: Box::new(move || Box::pin(async move { boxed(tls_to(wss).await) })),
+            },
+            Target {
+                name: "quic",
+                layer: Layer::Bytes,
+                dial: {
+                    let (endpoint, to) = (quic::endpoint(b"msgtrans/2"), self.address("quic"));
+                    Box::new(move || {
+                        let endpoint = endpoint.clone();
+                        Box::pin(async move {
+                            let (send, recv) = quic::stream(&endpoint, to).await?;
+                            Ok(Box::new(tokio::io::join(recv, send)) as Box<dyn Stream>)
+                        })
+                    })
+                },
             },
             Target {
                 name: "unix",

@@ -24,8 +24,9 @@ const CONNECTION: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(60);
 /// The rounds whose memory is not judged: allocators and pools find their size in them.
 const ROUNDS_WARM: u64 = 3;
-/// The growth of the server's heap that is allowed, once it is warm.
-const KIB_PER_THOUSAND_MAX: f64 = 1.0;
+/// The growth of the server's resident memory that is allowed, once it is warm: a leak of 16 bytes a connection. The heap
+/// itself goes up and down by more: who has gone is dropped later, a batch at a time.
+const KIB_PER_THOUSAND_MAX: f64 = 16.0;
 /// Fewer rounds say nothing about growth.
 const ROUNDS_JUDGED_MIN: u64 = 8;
 
@@ -211,10 +212,10 @@ async fn churn(protocol: Protocol, plan: &Plan) -> Result<(), String> {
         println!("{protocol}: nothing leaked; too few rounds to judge memory");
         return Ok(());
     }
-    println!("{protocol}: nothing leaked; the heap grows by {growth:.2} KiB in 1000 connections");
+    println!("{protocol}: nothing leaked; memory grows by {growth:.2} KiB in 1000 connections");
     if growth >= KIB_PER_THOUSAND_MAX {
         return Err(format!(
-            "the heap grows by {growth:.2} KiB in 1000 connections, at most {KIB_PER_THOUSAND_MAX}"
+            "memory grows by {growth:.2} KiB in 1000 connections, at most {KIB_PER_THOUSAND_MAX}"
         ));
     }
     Ok(())

@@ -8,7 +8,11 @@ mod sites;
 
 use bench_kit::process;
 use clap::Parser;
-use msgtrans::{Handler, HandlerError, Packet, Session, TransportServer};
+use msgtrans::tls::Identity;
+use msgtrans::{
+    Endpoint, Handler, HandlerError, Packet, QuicServerConfig, Session, TransportServer,
+    TransportServerBuilder,
+};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -53,19 +57,25 @@ impl Handler for Echo {
     }
 }
 
-fn url(scheme: &str) -> Result<String, Trouble> {
-    let pid = std::process::id();
-    Ok(match scheme {
-        "tcp" | "ws" => format!("{scheme}://127.0.0.1:0"),
-        "tls" | "wss" | "quic" => format!("{scheme}://127.0.0.1:0?cert=development"),
-        "unix" => format!(
-            "unix://{}",
-            std::env::temp_dir()
-                .join(format!("anatomy-{pid}"))
-                .display()
-        ),
+/// Listens on a free port, with a development certificate where the protocol needs one.
+fn listen(
+    builder: TransportServerBuilder,
+    scheme: &str,
+) -> Result<TransportServerBuilder, Trouble> {
+    let url = match scheme {
+        "tcp" | "ws" | "quic" => format!("{scheme}://127.0.0.1:0"),
+        "tls" | "wss" => format!("{scheme}://127.0.0.1:0?cert=development"),
+        "unix" => {
+            let name = format!("anatomy-{}", std::process::id());
+            format!("unix://{}", std::env::temp_dir().join(name).display())
+        }
         other => return Err(format!("{other}: no such protocol here").into()),
-    })
+    };
+    if scheme == "quic" {
+        let config = QuicServerConfig::from_endpoint(&Endpoint::parse(&url)?)?;
+        return Ok(builder.with_protocol(config.with_identity(Identity::development()?)));
+    }
+    Ok(builder.with_protocol(url.as_str()))
 }
 
 /// Sessions of another process.
@@ -107,8 +117,7 @@ fn run(cli: &Cli) -> Result<(f64, Vec<ledger::Entry>), Trouble> {
         .enable_all()
         .build()?;
     let server = runtime.block_on(async {
-        let server = TransportServer::builder()
-            .with_protocol(url(&cli.scheme)?.as_str())
+        let server = listen(TransportServer::builder(), &cli.scheme)?
             .with_handler(Echo)
             .build()
             .await?;

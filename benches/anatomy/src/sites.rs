@@ -94,7 +94,7 @@ fn site(backtrace: &str) -> String {
     let frames = frames(backtrace);
     let outside = |frame: &&Frame| {
         let std = frame.file.is_empty() || frame.file.contains("/library/");
-        !std && !frame.file.contains("anatomy/src/ledger.rs")
+        !std && !frame.file.contains("anatomy/src/")
     };
     let own = |frame: &&Frame| frame.file.contains("/crates/msgtrans");
     let what = frames

@@ -21,6 +21,7 @@ use crate::config::MemoryPoolConfig;
 use crate::memory::restore;
 use crate::pool::BufferPool;
 use crate::stats::PoolStats;
+use crate::topology::Topology;
 use bytes::{Buf, BufMut, BytesMut};
 use msgtrans_lockfree::Counter;
 use std::cell::RefCell;
@@ -51,9 +52,11 @@ const OUT_STACK_MAX: usize = 4;
 // Frames of 64 KiB and of 1 MiB, with a page for their headers.
 const SMALL_LEN: usize = 68 * 1024;
 const LARGE_LEN: usize = 1028 * 1024;
-// What the pool keeps: 4 MiB, 17 MiB and what the stacks of the threads hold, 16 MiB.
+// What the pool keeps: 4 MiB, 13 MiB and for each processor what a thread may have on its stack and
+// parked, 16 MiB.
 const SMALL_COUNT: usize = 64;
-const READ_COUNT: usize = 64;
+const READ_COUNT: usize = 48;
+const READ_COUNT_EACH: usize = READ_STACK_MAX + PARKED_MAX;
 const LARGE_COUNT: usize = 16;
 // A frame of which fewer bytes have come gets no more memory than these: a header alone, whatever it
 // claims, must not cost its receiver a buffer.
@@ -398,6 +401,8 @@ impl Local {
             self.current = take_pooled();
         }
         self.count(hit, Kind::Read);
+        // Of an earlier `read` that panicked: nobody may see another connection's bytes.
+        self.current.clear();
         let place = Place::of(&self.current);
         let done = read(&mut self.current);
         if !place.holds(&self.current) {
@@ -564,17 +569,19 @@ fn totals() -> &'static Totals {
     })
 }
 
-const POOL: MemoryPoolConfig = MemoryPoolConfig::new()
-    .small_len(SMALL_LEN)
-    .small_count(SMALL_COUNT)
-    .medium_len(READ_LEN)
-    .medium_count(READ_COUNT)
-    .large_len(LARGE_LEN)
-    .large_count(LARGE_COUNT);
+fn pool_config(processors: usize) -> MemoryPoolConfig {
+    MemoryPoolConfig::new()
+        .small_len(SMALL_LEN)
+        .small_count(SMALL_COUNT)
+        .medium_len(READ_LEN)
+        .medium_count(READ_COUNT + READ_COUNT_EACH * processors.min(1024))
+        .large_len(LARGE_LEN)
+        .large_count(LARGE_COUNT)
+}
 
 fn pool() -> &'static BufferPool {
     static SHARED: OnceLock<BufferPool> = OnceLock::new();
-    SHARED.get_or_init(|| BufferPool::unchecked(POOL))
+    SHARED.get_or_init(|| BufferPool::unchecked(pool_config(Topology::machine().processors())))
 }
 
 #[cfg(all(test, not(msgtrans_loom)))]
@@ -583,6 +590,8 @@ mod tests {
 
     #[test]
     fn the_configuration_of_the_pool_is_legal() {
-        assert_eq!(POOL.check(), Ok(()));
+        for processors in [1, 2, 64, usize::MAX] {
+            assert_eq!(pool_config(processors).check(), Ok(()));
+        }
     }
 }

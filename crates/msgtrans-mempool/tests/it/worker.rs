@@ -317,6 +317,15 @@ fn a_buffer_lent_inside_of_another_is_another() {
             assert_ne!(check_fit(&mut taken), at);
             assert_eq!(outer, "outer");
         });
+        // Left by a read that panicked: nobody sees it.
+        let panicked = std::panic::catch_unwind(|| {
+            worker::with_read_buffer(|buffer| {
+                buffer.put_slice(b"secret");
+                panic!("in the middle of a read");
+            });
+        });
+        assert!(panicked.is_err());
+        worker::with_read_buffer(|buffer| assert!(buffer.is_empty()));
         // Swapped for another one: what is lent next is good all the same.
         let taken = worker::with_read_buffer(std::mem::take);
         assert!(taken.capacity() >= READ_BUFFER_LEN);

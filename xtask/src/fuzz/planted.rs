@@ -3,6 +3,7 @@
 //! The cfg reaches one crate alone. Inputs of the corpus that show the bug as they stand are taken away first, so
 //! that what is proven is the fuzzer and not its memory.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -33,107 +34,121 @@ const fn planted(
     }
 }
 
-const PLANTED: &[Planted] = &[
-    planted(
-        "1",
-        "msgtrans-core",
-        "header",
-        "the limit on a payload is not checked",
-    ),
-    planted(
-        "2",
-        "msgtrans-core",
-        "decode",
-        "a frame in pieces waits for one byte too many",
-    ),
-    planted(
-        "3",
-        "msgtrans-core",
-        "control",
-        "a field's length is trusted",
-    ),
-    planted(
-        "4",
-        "msgtrans-core",
-        "header",
-        "an unknown packet type is unwrapped",
-    ),
-    planted(
-        "5",
-        "msgtrans-websocket",
-        "ws_frame",
-        "the top bit of a length passes",
-    ),
-    planted(
-        "6",
-        "msgtrans-websocket",
-        "ws_message",
-        "the mask begins anew with every piece",
-    ),
-    planted(
-        "7",
-        "msgtrans-websocket",
-        "upgrade_server",
-        "the last byte of a piece is read twice",
-    ),
-    planted(
-        "8",
-        "msgtrans-quic",
-        "quic_stream",
-        "a length and its frame may disagree",
-    ),
-    planted(
-        "9",
-        "msgtrans-session",
-        "requests",
-        "a second answer replaces the first",
-    ),
-    planted(
-        "10",
-        "msgtrans-transport",
-        "endpoint",
-        "an IPv6 address is written bare",
-    ),
-    planted(
-        "11",
-        "msgtrans-session",
-        "zlib",
-        "one byte more than allowed is inflated",
-    ),
-    planted(
-        "12",
-        "msgtrans-websocket",
-        "upgrade_client",
-        "any server's answer is believed",
-    ),
+/// Bugs of one round are built together: each shows in its own target, and in no other target of the round.
+const ROUNDS: &[&[Planted]] = &[
+    &[
+        planted(
+            "1",
+            "msgtrans-core",
+            "header",
+            "the limit on a payload is not checked",
+        ),
+        planted(
+            "6",
+            "msgtrans-websocket",
+            "ws_message",
+            "the mask begins anew with every piece",
+        ),
+        planted(
+            "7",
+            "msgtrans-websocket",
+            "upgrade_server",
+            "the last byte of a piece is read twice",
+        ),
+        planted(
+            "8",
+            "msgtrans-quic",
+            "quic_stream",
+            "a length and its frame may disagree",
+        ),
+        planted(
+            "9",
+            "msgtrans-session",
+            "requests",
+            "a second answer replaces the first",
+        ),
+        planted(
+            "10",
+            "msgtrans-transport",
+            "endpoint",
+            "an IPv6 address is written bare",
+        ),
+        planted(
+            "11",
+            "msgtrans-session",
+            "zlib",
+            "one byte more than allowed is inflated",
+        ),
+    ],
+    &[
+        planted(
+            "2",
+            "msgtrans-core",
+            "decode",
+            "a frame in pieces waits for one byte too many",
+        ),
+        planted(
+            "5",
+            "msgtrans-websocket",
+            "ws_frame",
+            "the top bit of a length passes",
+        ),
+        planted(
+            "12",
+            "msgtrans-websocket",
+            "upgrade_client",
+            "any server's answer is believed",
+        ),
+    ],
+    &[
+        planted(
+            "3",
+            "msgtrans-core",
+            "control",
+            "a field's length is trusted",
+        ),
+        planted(
+            "4",
+            "msgtrans-core",
+            "header",
+            "an unknown packet type is unwrapped",
+        ),
+    ],
 ];
 
 /// Builds and runs each planted bug, or those of the given numbers.
 pub(super) fn prove(fuzzers: &Fuzzers<'_>, numbers: &[String]) -> Result<(), String> {
-    let known = |number: &String| PLANTED.iter().any(|bug| bug.number == number);
-    if let Some(unknown) = numbers.iter().find(|number| !known(number)) {
+    let all = || ROUNDS.iter().flat_map(|round| round.iter());
+    if let Some(unknown) = (numbers.iter()).find(|number| all().all(|bug| bug.number != *number)) {
         return Err(format!(
             "no planted bug {unknown}; they are 1 to {}",
-            PLANTED.len()
+            all().count()
         ));
     }
-    let chosen: Vec<&Planted> = (PLANTED.iter())
-        .filter(|bug| numbers.is_empty() || numbers.iter().any(|number| number == bug.number))
-        .collect();
     let mut table =
         String::from("| bug | in | target | found after | executions |\n|---|---|---|---|---|\n");
-    let mut missed = Vec::new();
-    for bug in &chosen {
-        match find(fuzzers, bug)? {
-            Some((seconds, executions)) => table.push_str(&format!(
-                "| {} | {} | {} | {seconds:.1} s | {executions} |\n",
-                bug.what, bug.package, bug.target
-            )),
-            None => missed.push(bug.number),
+    let (mut tried, mut missed) = (0, Vec::new());
+    for round in ROUNDS {
+        let chosen: Vec<&Planted> = (round.iter())
+            .filter(|bug| numbers.is_empty() || numbers.iter().any(|number| number == bug.number))
+            .collect();
+        if chosen.is_empty() {
+            continue;
+        }
+        build(fuzzers, &chosen)?;
+        tried += chosen.len();
+        for bug in chosen {
+            match find(fuzzers, bug)? {
+                Some((seconds, executions)) => table.push_str(&format!(
+                    "| {} | {} | {} | {seconds:.1} s | {executions} |\n",
+                    bug.what, bug.package, bug.target
+                )),
+                None => missed.push(bug.number),
+            }
         }
     }
-    let found = chosen.len() - missed.len();
-    println!("{found} of {} planted bugs found", chosen.len());
+    let found = tried - missed.len();
+    println!("{found} of {tried} planted bugs found");
     if !missed.is_empty() {
         return Err(format!(
             "not found within {SECONDS_MAX} s: {}",
@@ -142,13 +157,31 @@ pub(super) fn prove(fuzzers: &Fuzzers<'_>, numbers: &[String]) -> Result<(), Str
     }
     if numbers.is_empty() {
         let summary = format!(
-            "{found} of {} planted bugs found, each within {SECONDS_MAX} s; inputs of the corpus that show \
-             one by themselves were taken away first.\n\n{table}",
-            chosen.len()
+            "{found} of {tried} planted bugs found, each within {SECONDS_MAX} s; inputs of the corpus that show \
+             one by themselves were taken away first.\n\n{table}"
         );
         results::record(fuzzers.workspace, "cargo xtask fuzz --prove", &summary)?;
     }
     Ok(())
+}
+
+/// Builds the targets of these bugs, each crate with its own.
+fn build(fuzzers: &Fuzzers<'_>, bugs: &[&Planted]) -> Result<(), String> {
+    let mut flags: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for bug in bugs {
+        let cfg = format!("\"--cfg\", \"msgtrans_planted=\\\"{}\\\"\"", bug.number);
+        flags.entry(bug.package).or_default().push(cfg);
+    }
+    let mut configuration = vec!["-Zprofile-rustflags".to_owned()];
+    for (package, flags) in flags {
+        let flags = flags.join(", ");
+        configuration.push("--config".to_owned());
+        configuration.push(format!(
+            "profile.release.package.{package}.rustflags=[{flags}]"
+        ));
+    }
+    let targets: Vec<String> = bugs.iter().map(|bug| bug.target.to_owned()).collect();
+    fuzzers.build(&targets, &configuration)
 }
 
 /// Seconds and executions until the bug showed.
@@ -160,12 +193,6 @@ fn find(fuzzers: &Fuzzers<'_>, bug: &Planted) -> Result<Option<(f64, u64)>, Stri
         what,
     } = bug;
     println!("{number:>2}: {what} ({package}, target {target})");
-    let flags = format!(
-        "profile.release.package.{package}.rustflags=[\"--cfg\", \"msgtrans_planted=\\\"{number}\\\"\"]"
-    );
-    let configuration = ["-Zprofile-rustflags", "--config", &flags].map(str::to_owned);
-    fuzzers.build(&[(*target).to_owned()], &configuration)?;
-
     let corpus = fuzzers.target_dir.join("planted").join(number);
     let _ = fs::remove_dir_all(&corpus);
     make(&corpus)?;

@@ -1,4 +1,14 @@
 //! The inbound lane: read, sort, handle.
+// A peer's bytes pass here: nothing that can panic. Counters of 64 bits wrap: no session lives to see it.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -144,7 +154,7 @@ impl SessionActor {
                 last = Some(packet_type);
             }
             let packet = pass::current(|pass| {
-                pass.handled += u64::from(counted);
+                pass.handled = pass.handled.wrapping_add(u64::from(counted));
                 pass.batch.pop()
             });
             if let Some(packet) = packet {
@@ -203,8 +213,10 @@ impl SessionActor {
         match session {
             Ok(()) => true,
             Err(wait) => {
-                rare.paused_until = Some(now + wait);
-                pass::current(|pass| pass.counts.rate_limited += 1);
+                rare.paused_until = now.checked_add(wait);
+                pass::current(|pass| {
+                    pass.counts.rate_limited = pass.counts.rate_limited.wrapping_add(1)
+                });
                 false
             }
         }
@@ -213,7 +225,7 @@ impl SessionActor {
     /// Hands one packet on to whom it is for.
     pub(super) fn sort(&mut self, mut packet: Packet) {
         if packet.packet_type.is_data() {
-            pass::current(|pass| pass.counts.packets_in += 1);
+            pass::current(|pass| pass.counts.packets_in = pass.counts.packets_in.wrapping_add(1));
             if packet.compression != Compression::None {
                 let max = self.runtime().config.decompressed_max;
                 match decompress(packet.compression, &packet.payload, max) {
@@ -223,8 +235,9 @@ impl SessionActor {
                 packet.compression = Compression::None;
             }
             if packet.flags.contains(Flags::ACK_NOW) && self.is_v2() {
-                let received = self.shared().counters.packets_in.load(Ordering::Relaxed)
-                    + pass::current(|pass| pass.counts.packets_in);
+                let counted = self.shared().counters.packets_in.load(Ordering::Relaxed);
+                let fresh = pass::current(|pass| pass.counts.packets_in);
+                let received = counted.saturating_add(fresh);
                 self.push_control(&Packet::numbered(
                     PacketType::Ack,
                     0,
@@ -296,7 +309,9 @@ impl SessionActor {
         let runtime = self.runtime().clone();
         for middleware in &runtime.middleware {
             if let Err(error) = middleware.on_inbound(&self.session, packet) {
-                pass::current(|pass| pass.counts.packets_refused += 1);
+                pass::current(|pass| {
+                    pass.counts.packets_refused = pass.counts.packets_refused.wrapping_add(1)
+                });
                 let (code, message) = (error.code(), error.to_string());
                 match packet.packet_type {
                     PacketType::Request if self.is_v2() => {
@@ -318,15 +333,15 @@ impl SessionActor {
 
     fn hand_message(&mut self, packet: Packet) {
         pass::current(|pass| {
-            pass.inbound_bytes += packet.queued_bytes();
+            pass.inbound_bytes = pass.inbound_bytes.saturating_add(packet.queued_bytes());
             pass.messages.push_back(packet);
         });
     }
 
     fn hand_request(&mut self, packet: Packet) {
         pass::current(|pass| {
-            pass.counts.requests_in += 1;
-            pass.inbound_bytes += packet.queued_bytes();
+            pass.counts.requests_in = pass.counts.requests_in.wrapping_add(1);
+            pass.inbound_bytes = pass.inbound_bytes.saturating_add(packet.queued_bytes());
             pass.requests.push_back(packet);
         });
     }
@@ -337,7 +352,9 @@ impl SessionActor {
             Ok(Some(waker)) => waker.wake(),
             Ok(None) => {}
             // Late, cancelled or never asked for: never anybody else's answer.
-            Err(_) => pass::current(|pass| pass.counts.responses_unmatched += 1),
+            Err(_) => pass::current(|pass| {
+                pass.counts.responses_unmatched = pass.counts.responses_unmatched.wrapping_add(1)
+            }),
         }
     }
 
@@ -350,8 +367,8 @@ impl SessionActor {
                 .position(|request| request.message_id == id);
             match queued.and_then(|index| pass.requests.remove(index)) {
                 Some(request) => {
-                    pass.inbound_bytes -= request.queued_bytes();
-                    pass.counts.requests_cancelled += 1;
+                    pass.inbound_bytes = pass.inbound_bytes.saturating_sub(request.queued_bytes());
+                    pass.counts.requests_cancelled = pass.counts.requests_cancelled.wrapping_add(1);
                 }
                 None if pass.requests_running > 0 => pass.cancelled.push(id),
                 None => {}

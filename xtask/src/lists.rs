@@ -41,8 +41,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
     }
     let mut findings = Vec::new();
     for list in LISTS {
-        let rows = rows(&read(root, list.path)?);
-        let found = check(list, &rows, &tests);
+        let page = read(root, list.path)?;
+        let rows = rows(&page);
+        let mut found = check(list, &rows, &tests);
+        found.extend(check_prose(list, &page, &tests));
         if found.is_empty() {
             let open = rows
                 .iter()
@@ -109,6 +111,21 @@ fn rows(page: &str) -> Vec<Row> {
 /// What stands in backticks.
 fn names(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
+}
+
+/// Tests are named beside the table too: whatever reads like a sentence in one word.
+fn check_prose(list: &List, page: &str, tests: &BTreeSet<String>) -> Vec<String> {
+    let sentence = |name: &&str| {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        name.matches('_').count() >= 3 && name.chars().all(plain)
+    };
+    let prose = page.lines().filter(|line| !line.starts_with("| "));
+    prose
+        .flat_map(names)
+        .filter(sentence)
+        .filter(|name| !tests.contains(*name))
+        .map(|name| format!("{}: names `{name}`, and there is no such test", list.path))
+        .collect()
 }
 
 fn check(list: &List, rows: &[Row], tests: &BTreeSet<String>) -> Vec<String> {
@@ -182,6 +199,15 @@ mod tests {
             );
         }
         assert_eq!(findings.len(), 6, "{findings:?}");
+    }
+
+    #[test]
+    fn tests_named_beside_the_table_must_exist_too() {
+        let page = "Also `a_peer_that_is_bad` and `a_peer_that_is_gone`, by `some_crate::Type`.\n";
+        let tests = BTreeSet::from(["a_peer_that_is_bad".to_owned()]);
+        let findings = check_prose(&LIST, page, &tests);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(findings[0].contains("a_peer_that_is_gone"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! tests that live with the code they are about.
 
 mod bounds;
+mod defaults;
 mod delivery;
 mod settings;
 mod support;

@@ -179,7 +179,7 @@ fn loom(workspace: &Workspace) -> Result<(), String> {
 
 /// Runs `cargo test`, shows what it prints, and adds up the tests that passed: a filter which
 /// matches nothing succeeds too.
-fn run_and_count_passed(command: &mut Command) -> Result<u64, String> {
+pub(crate) fn run_and_count_passed(command: &mut Command) -> Result<u64, String> {
     let what = describe(command);
     let mut child = command
         .stdout(Stdio::piped())

@@ -12,6 +12,7 @@ mod bench;
 mod ci;
 mod conformance;
 mod counts;
+mod coverage;
 mod crate_counts;
 mod endurance;
 mod floors;
@@ -22,6 +23,7 @@ mod lists;
 mod peers;
 mod results;
 mod rust_code;
+mod sanitize;
 mod tidy;
 mod workspace;
 
@@ -46,6 +48,8 @@ tasks:
   churn [ARGS]   connections that abort anywhere, and a server that must hold nothing of them
   soak [ARGS]    mixed load through networks that fail, and a ledger of what was acknowledged
   interop [ARGS] the published crate and this one as each other's client and server
+  coverage [-p CRATE] lines that the tests run, by crate, with gates
+  sanitize       the tests of lockfree and mempool under two sanitizers; needs nightly
   peers          PyPI websockets and aioquic, npm ws as our clients and servers
   help           this text";
 
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
             | "fuzz"
             | "interop"
             | "soak"
+            | "coverage"
     );
     if !takes_arguments && !rest.is_empty() {
         return usage_error(&format!("`{task}` takes no arguments"));
@@ -85,6 +90,8 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::run(&workspace, rest),
         "churn" => endurance::run(&workspace, "churn", rest),
         "soak" => endurance::run(&workspace, "soak", rest),
+        "coverage" => coverage::run(&workspace, rest),
+        "sanitize" => sanitize::run(&workspace),
         "interop" => interop::run(&workspace, rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -54,6 +54,14 @@ impl Workspace {
         serde_json::from_str(&text).map_err(|error| format!("cargo metadata is not JSON: {error}"))
     }
 
+    /// Where cargo builds, as the environment and the configuration say.
+    pub(crate) fn target_directory(&self) -> Result<PathBuf, String> {
+        let metadata = self.metadata()?;
+        let path = metadata["target_directory"].as_str();
+        path.map(PathBuf::from)
+            .ok_or_else(|| "cargo metadata names no target directory".to_owned())
+    }
+
     /// Whether `cargo SUBCOMMAND --version` works.
     pub(crate) fn has_subcommand(&self, subcommand: &str) -> bool {
         self.cargo([subcommand, "--version"])

@@ -44,8 +44,15 @@ thread_local! {
 const fn class<T>() -> (Option<usize>, Layout) {
     let layout = Layout::new::<T>();
     let index = layout.size().div_ceil(STEP);
-    // Loom and Miri look for mistakes that reuse would hide.
-    if cfg!(msgtrans_loom) || cfg!(miri) || layout.align() > STEP || index > CLASSES || index == 0 {
+    // Loom, Miri and the sanitizers look for mistakes that reuse would hide.
+    if cfg!(msgtrans_loom)
+        || cfg!(msgtrans_shuttle)
+        || cfg!(msgtrans_sanitize)
+        || cfg!(miri)
+        || layout.align() > STEP
+        || index > CLASSES
+        || index == 0
+    {
         return (None, layout);
     }
     match Layout::from_size_align(index * STEP, STEP) {

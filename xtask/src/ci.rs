@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::workspace::{Workspace, describe, run as run_command};
-use crate::{counts, crate_counts, endurance, layers, lists, tidy};
+use crate::{counts, crate_counts, endurance, layers, lists, shuttle, tidy};
 
 /// The crate whose features users choose.
 const FACADE: &str = "msgtrans";
@@ -115,6 +115,7 @@ fn steps(workspace: &Workspace) -> Vec<Step<'_>> {
         Err(reason) => steps.push(Step::of("features", move || Err(reason.clone()))),
     }
     steps.push(Step::of("loom", || loom(workspace)));
+    steps.push(Step::of("shuttle", || shuttle::short(workspace)));
     steps.push(Step {
         name: "counts".to_owned(),
         action: Box::new(|| match counts::missing_tool() {

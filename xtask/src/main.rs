@@ -20,10 +20,12 @@ mod fuzz;
 mod interop;
 mod layers;
 mod lists;
+mod mutants;
 mod peers;
 mod results;
 mod rust_code;
 mod sanitize;
+mod shuttle;
 mod tidy;
 mod workspace;
 
@@ -49,6 +51,8 @@ tasks:
   soak [ARGS]    mixed load through networks that fail, and a ledger of what was acknowledged
   interop [ARGS] the published crate and this one as each other's client and server
   coverage [-p CRATE] lines that the tests run, by crate, with gates
+  mutants [CRATE] changes to codec, limits and request table that the tests must notice
+  shuttle [ARGS] threads in random orders, `--schedules N` of each model
   sanitize       the tests of lockfree and mempool under two sanitizers; needs nightly
   peers          PyPI websockets and aioquic, npm ws as our clients and servers
   help           this text";
@@ -71,6 +75,8 @@ fn main() -> ExitCode {
             | "interop"
             | "soak"
             | "coverage"
+            | "mutants"
+            | "shuttle"
     );
     if !takes_arguments && !rest.is_empty() {
         return usage_error(&format!("`{task}` takes no arguments"));
@@ -91,6 +97,8 @@ fn main() -> ExitCode {
         "churn" => endurance::run(&workspace, "churn", rest),
         "soak" => endurance::run(&workspace, "soak", rest),
         "coverage" => coverage::run(&workspace, rest),
+        "mutants" => mutants::run(&workspace, rest),
+        "shuttle" => shuttle::run(&workspace, rest),
         "sanitize" => sanitize::run(&workspace),
         "interop" => interop::run(&workspace, rest),
         "help" | "--help" | "-h" => {

@@ -20,3 +20,6 @@ pub use timers::{TimerKey, Timers};
 
 #[cfg(test)]
 mod test_waker;
+
+#[cfg(all(test, msgtrans_shuttle))]
+mod shuttle_models;

@@ -29,6 +29,9 @@ mod write_token;
 #[cfg(all(test, msgtrans_loom))]
 mod loom_models;
 
+#[cfg(all(test, msgtrans_shuttle))]
+mod shuttle_models;
+
 // The public interface is:
 pub use crate::{
     counter::{Counter, Gauge},

@@ -2,12 +2,18 @@
 //!
 //! Every other module of this crate takes them from here and nowhere else. Under
 //! `--cfg msgtrans_loom` the model checker then sees each access; a cfg of our own, because the
-//! common `loom` cfg would change other crates too.
+//! common `loom` cfg would change other crates too. With `--cfg msgtrans_shuttle` the atomics are
+//! shuttle's, which runs threads in random orders, and the queues the real ones.
 
 #[cfg(not(msgtrans_loom))]
 mod imp {
     pub(crate) use crossbeam_queue::{ArrayQueue, SegQueue};
     pub(crate) use crossbeam_utils::CachePadded;
+    #[cfg(msgtrans_shuttle)]
+    pub(crate) use shuttle::sync::atomic::{
+        AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering,
+    };
+    #[cfg(not(msgtrans_shuttle))]
     pub(crate) use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
     /// `std`'s cell with the closure interface of loom's, so that both read alike.
@@ -27,6 +33,7 @@ mod imp {
 
     use std::sync::atomic::AtomicUsize as NextThread;
 
+    // The real one in any case: a number, and no part of what is checked.
     static NEXT_THREAD: NextThread = NextThread::new(0);
 
     thread_local! {

@@ -2,9 +2,10 @@
 //!
 //! crossbeam-epoch decides that. Loom cannot see inside it, so under loom nodes are kept until the
 //! map is dropped, and retiring one twice is an error that ends the model: the models check the
-//! list, crossbeam-epoch is trusted for the rest.
+//! list, crossbeam-epoch is trusted for the rest. Under shuttle a node is freed as soon as it may be:
+//! when the last of the guards that stood at its retirement is gone.
 
-#[cfg(not(msgtrans_loom))]
+#[cfg(not(any(msgtrans_loom, msgtrans_shuttle)))]
 pub(super) use crossbeam_epoch::{Guard, pin};
 
 /// Frees `node` with `free` after all guards that exist now are gone.
@@ -12,7 +13,7 @@ pub(super) use crossbeam_epoch::{Guard, pin};
 /// # Safety
 /// `node` is no longer reachable for threads that pin from now on, is retired once, and `free` may
 /// run on another thread at any later time.
-#[cfg(not(msgtrans_loom))]
+#[cfg(not(any(msgtrans_loom, msgtrans_shuttle)))]
 pub(super) unsafe fn retire(guard: &Guard, node: *mut (), free: unsafe fn(*mut ())) {
     // SAFETY: the caller vouches for `node`.
     let free = move || unsafe { free(node) };
@@ -20,6 +21,8 @@ pub(super) unsafe fn retire(guard: &Guard, node: *mut (), free: unsafe fn(*mut (
     unsafe { guard.defer_unchecked(free) };
 }
 
+#[cfg(msgtrans_shuttle)]
+pub(super) use eager::{Guard, pin, retire};
 #[cfg(msgtrans_loom)]
 pub(super) use model::{Guard, collect, pin, retire};
 
@@ -63,5 +66,77 @@ mod model {
         for (_, free) in garbage {
             free();
         }
+    }
+}
+
+#[cfg(msgtrans_shuttle)]
+mod eager {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+    use std::mem;
+
+    struct Garbage {
+        // The guards that stood when it was retired and still stand.
+        guards: BTreeSet<u64>,
+        free: Box<dyn FnOnce()>,
+    }
+
+    #[derive(Default)]
+    struct State {
+        last: u64,
+        guards: BTreeSet<u64>,
+        garbage: Vec<Garbage>,
+    }
+
+    thread_local! {
+        // Shuttle runs all threads of a schedule on one thread of the system.
+        static STATE: RefCell<State> = RefCell::default();
+    }
+
+    pub(crate) struct Guard(u64);
+
+    pub(crate) fn pin() -> Guard {
+        STATE.with_borrow_mut(|state| {
+            state.last += 1;
+            state.guards.insert(state.last);
+            Guard(state.last)
+        })
+    }
+
+    impl Guard {
+        pub(crate) fn flush(&self) {}
+    }
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            let ripe = STATE.with_borrow_mut(|state| {
+                state.guards.remove(&self.0);
+                let (ripe, rest) = mem::take(&mut state.garbage)
+                    .into_iter()
+                    .map(|mut garbage| {
+                        garbage.guards.remove(&self.0);
+                        garbage
+                    })
+                    .partition::<Vec<_>, _>(|garbage| garbage.guards.is_empty());
+                state.garbage = rest;
+                ripe
+            });
+            // Not while borrowed: a destructor may write to a map.
+            for garbage in ripe {
+                (garbage.free)();
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for the real one.
+    pub(crate) unsafe fn retire(_: &Guard, node: *mut (), free: unsafe fn(*mut ())) {
+        STATE.with_borrow_mut(|state| {
+            state.garbage.push(Garbage {
+                guards: state.guards.clone(),
+                // SAFETY: the caller vouches for `node`.
+                free: Box::new(move || unsafe { free(node) }),
+            });
+        });
     }
 }

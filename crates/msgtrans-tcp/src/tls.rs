@@ -245,8 +245,8 @@ pub(crate) async fn accept(
     limits: Limits,
 ) -> Result<Box<dyn Connection>, ConnectError> {
     first_bytes(&stream).await;
-    let stream = TlsAcceptor::from(config)
-        .accept(stream)
+    // Boxed: peers that have said nothing are many, and TLS state is large.
+    let stream = Box::pin(TlsAcceptor::from(config).accept(stream))
         .await
         .map_err(|error| failed(peer.to_string(), &error))?;
     let alpn = stream.get_ref().1.alpn_protocol();

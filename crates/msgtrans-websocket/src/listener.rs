@@ -117,11 +117,20 @@ impl Listener for WebSocketListener {
 
 /// From a socket to a connection. The server bounds the time and the number of these.
 async fn accept(
-    mut stream: TcpStream,
+    stream: TcpStream,
     peer: PeerAddress,
     shared: Arc<Shared>,
 ) -> Result<Box<dyn Connection>, ConnectError> {
     first_bytes(&stream).await;
+    // Boxed: peers that have said nothing are many, and what they cost stays as holes between the sessions of a burst.
+    Box::pin(shake_hands(stream, peer, shared)).await
+}
+
+async fn shake_hands(
+    mut stream: TcpStream,
+    peer: PeerAddress,
+    shared: Arc<Shared>,
+) -> Result<Box<dyn Connection>, ConnectError> {
     #[cfg(feature = "tls")]
     if let Some(config) = &shared.tls {
         // Boxed: a plain connection's handshake should not be as large as TLS state.

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::results;
-use crate::workspace::{Workspace, run as run_command};
+use crate::workspace::{Workspace, forget_this_package, run as run_command};
 
 /// How many fuzzers run beside each other.
 const JOBS: usize = 2;
@@ -150,6 +150,7 @@ impl<'a> Fuzzers<'a> {
             .env_remove("RUSTUP_TOOLCHAIN")
             .env_remove("RUSTC")
             .env_remove("CARGO");
+        forget_this_package(&mut command);
         for target in targets {
             command.args(["--bin", target]);
         }

@@ -28,10 +28,6 @@ impl Workspace {
     }
 
     /// `cargo ARGS` in the root of the workspace.
-    ///
-    /// `cargo run` describes xtask itself in the environment. Build scripts which watch those
-    /// variables (ring's does) would be run again whenever a task and a plain cargo call take
-    /// turns, so they are taken out.
     pub(crate) fn cargo<I, S>(&self, arguments: I) -> Command
     where
         I: IntoIterator<Item = S>,
@@ -40,11 +36,7 @@ impl Workspace {
         let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(program);
         command.args(arguments).current_dir(&self.root);
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(describes_this_package) {
-                command.env_remove(name);
-            }
-        }
+        forget_this_package(&mut command);
         command
     }
 
@@ -113,6 +105,16 @@ pub(crate) fn describe(command: &Command) -> String {
         let _ = write!(text, " {}", argument.to_string_lossy());
     }
     text
+}
+
+/// `cargo run` describes xtask itself in the environment. Build scripts which watch those variables (ring's does) would be
+/// run again whenever a task and a plain cargo call take turns, so they are taken out.
+pub(crate) fn forget_this_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(describes_this_package) {
+            command.env_remove(name);
+        }
+    }
 }
 
 fn describes_this_package(variable: &str) -> bool {

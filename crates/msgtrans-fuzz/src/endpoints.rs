@@ -1,9 +1,6 @@
 //! Endpoint URLs and the configurations they spell: what is read is written the same.
 
-use msgtrans::BuiltIn;
-use msgtrans_transport::{Endpoint, Schemes};
-
-use crate::input::Input;
+use msgtrans_transport::Endpoint;
 
 /// A URL that is read is written as one that reads the same.
 pub(crate) fn endpoint(bytes: &[u8]) {
@@ -32,8 +29,12 @@ pub(crate) fn endpoint(bytes: &[u8]) {
     }
 }
 
+#[cfg(feature = "config")]
 /// The options of every protocol: a configuration that is taken is valid, and the URL it tells makes the same one.
 pub(crate) fn config(bytes: &[u8]) {
+    use msgtrans::BuiltIn;
+    use msgtrans_transport::Schemes;
+
     const STARTS: [&str; 8] = [
         "tcp://h:1",
         "tls://[::1]:2",
@@ -44,7 +45,7 @@ pub(crate) fn config(bytes: &[u8]) {
         "inproc://name",
         "",
     ];
-    let mut input = Input::new(bytes);
+    let mut input = crate::input::Input::new(bytes);
     let choice = input.byte();
     let Ok(rest) = std::str::from_utf8(input.rest()) else {
         return;

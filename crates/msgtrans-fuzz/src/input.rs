@@ -26,6 +26,7 @@ impl<'a> Input<'a> {
         u32::from(self.u16()) << 16 | u32::from(self.u16())
     }
 
+    #[cfg(feature = "session")]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -5,15 +5,21 @@
 //! specification. A target that merely waited for a panic would miss a wrong answer.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "session")]
 mod compression;
+#[cfg(feature = "transport")]
 mod endpoints;
 mod fields;
 mod frames;
 mod input;
+#[cfg(feature = "session")]
 mod requests;
+#[cfg(feature = "quic")]
 mod streams;
+#[cfg(feature = "websocket")]
 mod upgrade;
 mod versions;
+#[cfg(feature = "websocket")]
 mod websocket;
 
 /// A fuzz target: its name, and what it does with one input.
@@ -35,15 +41,25 @@ pub const TARGETS: &[Target] = &[
     target("versions", versions::versions),
     target("control", fields::control),
     target("meta", fields::meta),
+    #[cfg(feature = "session")]
     target("zstd", compression::zstd),
+    #[cfg(feature = "session")]
     target("zlib", compression::zlib),
+    #[cfg(feature = "websocket")]
     target("ws_frame", websocket::frame),
+    #[cfg(feature = "websocket")]
     target("ws_message", websocket::message),
+    #[cfg(feature = "websocket")]
     target("upgrade_server", upgrade::server),
+    #[cfg(feature = "websocket")]
     target("upgrade_client", upgrade::client),
+    #[cfg(feature = "quic")]
     target("quic_stream", streams::quic_stream),
+    #[cfg(feature = "session")]
     target("requests", requests::requests),
+    #[cfg(feature = "transport")]
     target("endpoint", endpoints::endpoint),
+    #[cfg(feature = "config")]
     target("config", endpoints::config),
 ];
 

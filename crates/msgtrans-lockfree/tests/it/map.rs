@@ -383,3 +383,11 @@ fn a_key_that_panics_while_compared_leaves_the_map_usable() {
     assert_eq!(map.insert(Key(0, false), 3), Some(1));
     assert_eq!(map.len(), 1);
 }
+
+#[test]
+fn what_is_printed_of_a_map_is_its_entries() {
+    let map = LockFreeHashMap::<u64, &str>::default();
+    map.insert(7, "seven");
+    assert_eq!(format!("{map:?}"), "{7: \"seven\"}");
+    map.flush();
+}

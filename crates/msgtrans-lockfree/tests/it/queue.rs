@@ -172,3 +172,33 @@ fn what_was_accepted_before_closing_is_delivered() {
         assert_eq!(consumer.join().expect("consumer"), accepted);
     }
 }
+
+#[test]
+fn a_refused_push_says_why_and_gives_the_value_back() {
+    let queue = LockFreeQueue::bounded(1);
+    assert_eq!(queue.try_push("first"), Ok(()));
+    let full = queue.try_push("second").expect_err("one fits");
+    assert!(full.is_full());
+    assert_eq!(full.to_string(), "queue is full");
+    assert_eq!(full.into_inner(), "second");
+    assert!(queue.close());
+    assert!(!queue.close(), "closed once");
+    let closed = queue.try_push("third").expect_err("closed");
+    assert!(!closed.is_full());
+    assert_eq!(closed.to_string(), "queue is closed");
+    assert_eq!(closed.into_inner(), "third");
+    assert_eq!(queue.pop(), Some("first"));
+}
+
+#[test]
+fn what_is_printed_of_a_queue_tells_its_state_and_not_its_items() {
+    let queue = LockFreeQueue::<&str>::bounded(3);
+    assert_eq!(queue.try_push("secret"), Ok(()));
+    queue.close();
+    let text = format!("{queue:?}");
+    assert_eq!(
+        text,
+        "LockFreeQueue { len: 1, capacity: Some(3), closed: true, .. }"
+    );
+    assert_eq!(LockFreeQueue::<u8>::unbounded().capacity(), None);
+}

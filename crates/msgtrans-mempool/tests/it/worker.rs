@@ -39,6 +39,7 @@ fn check_whole(buffer: &mut ReadBuffer) -> usize {
 }
 
 #[test]
+#[cfg_attr(msgtrans_sanitize, ignore = "a sanitizer places memory otherwise")]
 fn a_buffer_is_aligned_and_whole_after_large_reads() {
     on_a_fresh_thread(|| {
         let mut first = take_read_buffer();
@@ -117,6 +118,7 @@ fn a_slice_outlives_its_buffer_and_is_never_overwritten() {
 }
 
 #[test]
+#[cfg_attr(msgtrans_sanitize, ignore = "a sanitizer places memory otherwise")]
 fn a_parked_buffer_is_reclaimed_once_its_slices_are_gone() {
     on_a_fresh_thread(|| {
         let mut buffer = take_read_buffer();
@@ -273,6 +275,7 @@ fn trimming_empties_this_thread_at_once() {
 }
 
 #[test]
+#[cfg_attr(msgtrans_sanitize, ignore = "a sanitizer places memory otherwise")]
 fn a_lent_buffer_is_the_one_at_hand_and_its_slices_live_on() {
     on_a_fresh_thread(|| {
         let mut taken = take_read_buffer();

@@ -171,6 +171,7 @@ async fn the_stream_ends_when_the_server_has_shut_down(protocol: Protocol) {
     let server = start(protocol.server()).await;
     let mut events = server.events();
     let client = protocol.connected(&server).await;
+    let session = client.session().expect("connected");
     server.shutdown().await;
     let mut told = Vec::new();
     while let Some(event) = events.next().await {
@@ -186,5 +187,5 @@ async fn the_stream_ends_when_the_server_has_shut_down(protocol: Protocol) {
         ),
         "{told:?}"
     );
-    assert!(!client.is_connected() || client.close_reason().is_none());
+    assert_eq!(session.closed().await.code, Code::GOING_AWAY);
 }

@@ -1,7 +1,7 @@
 //! The pass that a worker thread is in: what the session, its handler and its handle share while they run.
 //!
-//! During a pass the outbound batch and the inbound packets lie in a thread-local stack, so that a handler's `send` to
-//! its own session encodes straight into the batch that ends the pass: no queue, no lock, no wake, no unsafe. Nothing
+//! While user code runs, the outbound batch and the inbound packets lie in a thread-local stack, so that a handler's `send`
+//! to its own session encodes straight into the batch that ends the pass: no queue, no lock, no wake, no unsafe. Nothing
 //! here is borrowed while user code runs.
 //!
 //! A [`Pass`] is handed from session to session of one thread; a session keeps it only while it has something at hand.
@@ -242,17 +242,17 @@ impl Pass {
     }
 }
 
-/// Begins a pass on this thread.
-pub(crate) fn enter(pass: Box<Pass>) {
+#[inline]
+fn enter(pass: Box<Pass>) {
     STACK.with_borrow_mut(|stack| stack.push(pass));
 }
 
-/// Ends the pass that began last.
+/// Takes back the pass that was lent last.
 pub(crate) fn leave() -> Option<Box<Pass>> {
     STACK.with_borrow_mut(Vec::pop)
 }
 
-/// The pass that began last, for the actor in it.
+/// The pass that was lent last, for the lanes.
 #[inline]
 pub(crate) fn current<R>(f: impl FnOnce(&mut Pass) -> R) -> R {
     STACK.with_borrow_mut(|stack| match stack.last_mut() {
@@ -261,14 +261,14 @@ pub(crate) fn current<R>(f: impl FnOnce(&mut Pass) -> R) -> R {
     })
 }
 
-/// Runs `f` on the pass that began last, outside the stack: a connection may run code of its own. The pass is moved by
-/// its pointer, where moving its batches would copy them.
+/// Lends the pass to this thread while user code runs in `f`. After a panic there it is still the thread's:
+/// [`leave`] gives it back.
 #[inline]
-pub(crate) fn outside<R>(f: impl FnOnce(&mut Pass) -> R) -> Option<R> {
-    let mut pass = leave()?;
-    let result = f(&mut pass);
-    enter(pass);
-    Some(result)
+pub(crate) fn lend<R>(pass: &mut Option<Box<Pass>>, f: impl FnOnce() -> R) -> R {
+    enter(pass.take().unwrap_or_else(fresh));
+    let result = f();
+    *pass = leave();
+    result
 }
 
 #[cold]

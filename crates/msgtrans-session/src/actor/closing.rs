@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Phase, SessionActor, discard};
 use crate::events::TransportEvent;
-use crate::pass::{self, Pass};
+use crate::pass;
 
 /// How long the peer has to close after our Goodbye has gone (wire format, section 6).
 const LINGER: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ impl SessionActor {
         } else {
             // Bounded by the queue's own bound.
             for item in items {
-                pass::current(|pass| pass.push_item(item));
+                self.pass().push_item(item);
             }
             if goodbye && self.is_v2() {
                 let frame =
@@ -85,7 +85,7 @@ impl SessionActor {
             Phase::Open => {
                 let reason = self.fail_waiters(reason);
                 let deadline = self.now + self.runtime().config.send_timeout;
-                pass::current(|pass| pass.open = false);
+                self.pass().open = false;
                 self.phase = Phase::Ending { reason, deadline };
             }
             Phase::Closing(_) => {
@@ -100,7 +100,7 @@ impl SessionActor {
     fn stop(&mut self, reason: CloseReason) -> CloseReason {
         let reason = self.fail_waiters(reason);
         self.lanes = None;
-        pass::current(Pass::abandon_work);
+        self.pass().abandon_work();
         reason
     }
 
@@ -150,7 +150,8 @@ impl SessionActor {
                 }
             }
             Phase::Leaving { future, deadline } => {
-                let over = future.as_mut().poll(cx).is_ready() || self.now >= *deadline;
+                let over = pass::lend(&mut self.pass, || future.as_mut().poll(cx)).is_ready()
+                    || self.now >= *deadline;
                 if over {
                     self.phase = Phase::Done;
                     return Lane::Done;
@@ -164,7 +165,7 @@ impl SessionActor {
 
     /// The connection has closed: everybody hears of it.
     fn finished(&mut self, reason: CloseReason) {
-        pass::current(|pass| *pass.out_mut() = None);
+        *self.pass().out_mut() = None;
         self.blocked = false;
         self.connection = Box::new(super::gone::Gone::new(
             self.session.info().clone(),

@@ -30,19 +30,16 @@ impl SessionActor {
     pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Lane {
         let mut budget = BATCH_BYTES;
         let mut lane = Lane::Idle;
-        pass::current(|pass| (pass.reading_stopped, pass.refusing_stopped) = (false, false));
+        let pass = self.pass();
+        (pass.reading_stopped, pass.refusing_stopped) = (false, false);
         loop {
-            if pass::current(|pass| !pass.batch.is_empty()) {
+            if !self.pass().batch.is_empty() {
                 // Read before, and not sorted because the peer was above its rate.
                 self.sort_batch(cx);
             } else if self.may_read() {
-                let connection = &mut self.connection;
-                let received = pass::outside(|pass| {
-                    let received = connection.poll_recv(cx, budget, &mut pass.batch);
-                    budget = budget.saturating_sub(pass.batch.bytes());
-                    received
-                });
-                let Some(received) = received else { break };
+                let pass = self.pass.get_or_insert_with(pass::fresh);
+                let received = self.connection.poll_recv(cx, budget, &mut pass.batch);
+                budget = budget.saturating_sub(pass.batch.bytes());
                 match received {
                     Poll::Pending => break,
                     Poll::Ready(Ok(Received::Packets)) => self.sort_batch(cx),
@@ -50,13 +47,13 @@ impl SessionActor {
                     Poll::Ready(Err(error)) => self.lost(error),
                 }
             } else {
-                pass::current(|pass| pass.reading_stopped = true);
+                self.pass().reading_stopped = true;
                 break;
             }
             self.poll_lanes(cx);
             // A read that was not short is followed by another one, and a short one by a look that costs no system call
             // and stores the waker, until the budget is spent.
-            let paused = pass::current(|pass| !pass.batch.is_empty());
+            let paused = !self.pass().batch.is_empty();
             if !matches!(self.phase, Phase::Open) || budget == 0 {
                 lane = Lane::Busy;
                 break;
@@ -66,7 +63,7 @@ impl SessionActor {
             }
         }
         self.poll_waiting_lanes(cx);
-        let handled = pass::current(|pass| std::mem::take(&mut pass.handled));
+        let handled = std::mem::take(&mut self.pass().handled);
         if handled > 0 {
             // Once a pass, not once a packet: the clock costs as much as a packet.
             self.runtime()
@@ -80,7 +77,8 @@ impl SessionActor {
     pub(super) fn poll_ending(&mut self, cx: &mut Context<'_>) -> Lane {
         self.poll_lanes(cx);
         self.poll_waiting_lanes(cx);
-        let busy = pass::current(|pass| pass.message_waits || !pass.messages.is_empty());
+        let pass = self.pass();
+        let busy = pass.message_waits || !pass.messages.is_empty();
         match &self.phase {
             Phase::Ending { reason, .. } if !busy => {
                 let reason = reason.clone();
@@ -94,19 +92,18 @@ impl SessionActor {
     /// Not held back by what the application has queued: two sides that write to each other and wait with reading until
     /// they have written would wait for ever.
     pub(super) fn may_read(&self) -> bool {
-        pass::current(|pass| {
-            pass.inbound_bytes < self.session.shared.runtime.config.inbound_bytes
-                && pass.answered_bytes < OUT_PAUSE
-        })
+        let bound = self.session.shared.runtime.config.inbound_bytes;
+        self.pass
+            .as_ref()
+            .is_none_or(|pass| pass.inbound_bytes < bound && pass.answered_bytes < OUT_PAUSE)
     }
 
     /// Whether the inbound lane stopped for want of room and there is some now: nothing else would wake it.
     pub(super) fn may_go_on(&self) -> bool {
-        let (reading, refusing) = pass::current(|pass| {
+        self.pass.as_ref().is_some_and(|pass| {
             let refusing = pass.refusing_stopped && pass.out_len() < OUT_PAUSE;
-            (pass.reading_stopped, refusing)
-        });
-        refusing || reading && self.may_read()
+            refusing || pass.reading_stopped && self.may_read()
+        })
     }
 
     /// Sorts packets until the batch is empty, the session ends, or the peer's rate is spent.
@@ -123,22 +120,20 @@ impl SessionActor {
         let direct_bytes = self.runtime().config.inbound_bytes.div_ceil(2);
         let mut last = None;
         while matches!(self.phase, Phase::Open) {
-            let Some((packet_type, direct)) = pass::current(|pass| {
-                let direct = plain
-                    && !pass.message_waits
-                    && pass.messages.is_empty()
-                    && pass.requests.is_empty();
-                pass.batch
-                    .front()
-                    .map(|front| (front.packet_type, direct && front.is_plain_message()))
-            }) else {
+            let pass = self.pass();
+            let direct = plain
+                && !pass.message_waits
+                && pass.messages.is_empty()
+                && pass.requests.is_empty();
+            let Some(front) = pass.batch.front() else {
                 return;
             };
-            if direct {
+            let packet_type = front.packet_type;
+            if direct && front.is_plain_message() {
                 // A run of plain messages: the lane takes them where they lie.
-                pass::current(|pass| pass.direct = direct_bytes);
+                pass.direct = direct_bytes;
                 self.poll_message_lane(cx);
-                pass::current(|pass| pass.direct = 0);
+                self.pass().direct = 0;
                 last = None;
                 continue;
             }
@@ -153,11 +148,9 @@ impl SessionActor {
             if counted {
                 last = Some(packet_type);
             }
-            let packet = pass::current(|pass| {
-                pass.handled = pass.handled.wrapping_add(u64::from(counted));
-                pass.batch.pop()
-            });
-            if let Some(packet) = packet {
+            let pass = self.pass();
+            pass.handled = pass.handled.wrapping_add(u64::from(counted));
+            if let Some(packet) = pass.batch.pop() {
                 self.sort(packet);
             }
         }
@@ -165,17 +158,15 @@ impl SessionActor {
 
     /// The first frame of a peer that was taken for one that listens first.
     fn settle_late(&mut self) {
-        let (version, is_hello) = pass::current(|pass| {
-            let is_hello = pass
-                .batch
-                .front()
-                .is_some_and(|packet| packet.packet_type == PacketType::Hello);
-            (pass.batch.version(), is_hello)
-        });
+        let batch = &mut self.pass().batch;
+        let is_hello = batch
+            .front()
+            .is_some_and(|packet| packet.packet_type == PacketType::Hello);
+        let version = batch.version();
         if version == Some(WireVersion::V1) {
             return self.settle(WireVersion::V1);
         }
-        let Some(packet) = pass::current(|pass| pass.batch.pop()) else {
+        let Some(packet) = self.pass().batch.pop() else {
             return;
         };
         let outcome = if is_hello {
@@ -214,9 +205,8 @@ impl SessionActor {
             Ok(()) => true,
             Err(wait) => {
                 rare.paused_until = now.checked_add(wait);
-                pass::current(|pass| {
-                    pass.counts.rate_limited = pass.counts.rate_limited.wrapping_add(1)
-                });
+                let counts = &mut self.pass().counts;
+                counts.rate_limited = counts.rate_limited.wrapping_add(1);
                 false
             }
         }
@@ -225,7 +215,8 @@ impl SessionActor {
     /// Hands one packet on to whom it is for.
     pub(super) fn sort(&mut self, mut packet: Packet) {
         if packet.packet_type.is_data() {
-            pass::current(|pass| pass.counts.packets_in = pass.counts.packets_in.wrapping_add(1));
+            let counts = &mut self.pass().counts;
+            counts.packets_in = counts.packets_in.wrapping_add(1);
             if packet.compression != Compression::None {
                 let max = self.runtime().config.decompressed_max;
                 match decompress(packet.compression, &packet.payload, max) {
@@ -236,8 +227,7 @@ impl SessionActor {
             }
             if packet.flags.contains(Flags::ACK_NOW) && self.is_v2() {
                 let counted = self.shared().counters.packets_in.load(Ordering::Relaxed);
-                let fresh = pass::current(|pass| pass.counts.packets_in);
-                let received = counted.saturating_add(fresh);
+                let received = counted.saturating_add(self.pass().counts.packets_in);
                 self.push_control(&Packet::numbered(
                     PacketType::Ack,
                     0,
@@ -308,10 +298,12 @@ impl SessionActor {
     fn passes_middleware(&mut self, packet: &mut Packet) -> bool {
         let runtime = self.runtime().clone();
         for middleware in &runtime.middleware {
-            if let Err(error) = middleware.on_inbound(&self.session, packet) {
-                pass::current(|pass| {
-                    pass.counts.packets_refused = pass.counts.packets_refused.wrapping_add(1)
-                });
+            let passed = pass::lend(&mut self.pass, || {
+                middleware.on_inbound(&self.session, packet)
+            });
+            if let Err(error) = passed {
+                let counts = &mut self.pass().counts;
+                counts.packets_refused = counts.packets_refused.wrapping_add(1);
                 let (code, message) = (error.code(), error.to_string());
                 match packet.packet_type {
                     PacketType::Request if self.is_v2() => {
@@ -332,18 +324,16 @@ impl SessionActor {
     }
 
     fn hand_message(&mut self, packet: Packet) {
-        pass::current(|pass| {
-            pass.inbound_bytes = pass.inbound_bytes.saturating_add(packet.queued_bytes());
-            pass.messages.push_back(packet);
-        });
+        let pass = self.pass();
+        pass.inbound_bytes = pass.inbound_bytes.saturating_add(packet.queued_bytes());
+        pass.messages.push_back(packet);
     }
 
     fn hand_request(&mut self, packet: Packet) {
-        pass::current(|pass| {
-            pass.counts.requests_in = pass.counts.requests_in.wrapping_add(1);
-            pass.inbound_bytes = pass.inbound_bytes.saturating_add(packet.queued_bytes());
-            pass.requests.push_back(packet);
-        });
+        let pass = self.pass();
+        pass.counts.requests_in = pass.counts.requests_in.wrapping_add(1);
+        pass.inbound_bytes = pass.inbound_bytes.saturating_add(packet.queued_bytes());
+        pass.requests.push_back(packet);
     }
 
     fn complete(&mut self, id: u32, result: Result<Packet, RequestError>) {
@@ -352,33 +342,34 @@ impl SessionActor {
             Ok(Some(waker)) => waker.wake(),
             Ok(None) => {}
             // Late, cancelled or never asked for: never anybody else's answer.
-            Err(_) => pass::current(|pass| {
-                pass.counts.responses_unmatched = pass.counts.responses_unmatched.wrapping_add(1)
-            }),
+            Err(_) => {
+                let counts = &mut self.pass().counts;
+                counts.responses_unmatched = counts.responses_unmatched.wrapping_add(1);
+            }
         }
     }
 
     /// The peer no longer waits for an answer.
     fn cancelled(&mut self, id: u32) {
-        pass::current(|pass| {
-            let queued = pass
-                .requests
-                .iter()
-                .position(|request| request.message_id == id);
-            match queued.and_then(|index| pass.requests.remove(index)) {
-                Some(request) => {
-                    pass.inbound_bytes = pass.inbound_bytes.saturating_sub(request.queued_bytes());
-                    pass.counts.requests_cancelled = pass.counts.requests_cancelled.wrapping_add(1);
-                }
-                None if pass.requests_running > 0 => pass.cancelled.push(id),
-                None => {}
+        let pass = self.pass();
+        let queued = pass
+            .requests
+            .iter()
+            .position(|request| request.message_id == id);
+        match queued.and_then(|index| pass.requests.remove(index)) {
+            Some(request) => {
+                pass.inbound_bytes = pass.inbound_bytes.saturating_sub(request.queued_bytes());
+                let counts = &mut pass.counts;
+                counts.requests_cancelled = counts.requests_cancelled.wrapping_add(1);
             }
-        });
+            None if pass.requests_running > 0 => pass.cancelled.push(id),
+            None => {}
+        }
     }
 
     fn answer_ping(&mut self, ping: Packet) {
         let pong = Packet::numbered(PacketType::Pong, ping.message_id, ping.payload);
-        if self.blocked && pass::current(|pass| pass.out_len()) >= OUT_PAUSE {
+        if self.blocked && self.pass().out_len() >= OUT_PAUSE {
             // A peer that pings and does not read gets the last answer when it reads again.
             self.rare().pong_due = Some(pong);
         } else {
@@ -411,12 +402,9 @@ impl SessionActor {
 
     /// Lets the handler run on what is new: messages in order, requests beside each other.
     pub(super) fn poll_lanes(&mut self, cx: &mut Context<'_>) {
-        let (messages, requests) = pass::current(|pass| {
-            (
-                !pass.messages.is_empty(),
-                !pass.requests.is_empty() || !pass.cancelled.is_empty(),
-            )
-        });
+        let pass = self.pass();
+        let messages = !pass.messages.is_empty();
+        let requests = !pass.requests.is_empty() || !pass.cancelled.is_empty();
         if messages {
             self.poll_message_lane(cx);
         }
@@ -427,8 +415,8 @@ impl SessionActor {
 
     /// Lets a handler that waits go on: it may be what woke the task.
     fn poll_waiting_lanes(&mut self, cx: &mut Context<'_>) {
-        let (messages, requests) =
-            pass::current(|pass| (pass.message_waits, pass.requests_running > 0));
+        let pass = self.pass();
+        let (messages, requests) = (pass.message_waits, pass.requests_running > 0);
         if messages {
             self.poll_message_lane(cx);
         }
@@ -444,7 +432,7 @@ impl SessionActor {
             .messages
             .get_or_insert_with(|| session.shared.runtime.service.messages(session.clone()));
         // Lanes never end by themselves.
-        let _ = lane.as_mut().poll(cx);
+        let _ = pass::lend(&mut self.pass, || lane.as_mut().poll(cx));
     }
 
     fn poll_request_lane(&mut self, cx: &mut Context<'_>) {
@@ -453,7 +441,7 @@ impl SessionActor {
         let lane = lanes
             .requests
             .get_or_insert_with(|| session.shared.runtime.service.requests(session.clone()));
-        let _ = lane.as_mut().poll(cx);
+        let _ = pass::lend(&mut self.pass, || lane.as_mut().poll(cx));
     }
 
     fn end_of_stream(&mut self) {

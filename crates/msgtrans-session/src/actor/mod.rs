@@ -231,9 +231,14 @@ impl SessionActor {
     /// Packets can be framed from here on. Before the first pass there is none to tell.
     fn set_wire(&mut self, version: WireVersion) {
         self.wire = Some((self.connection.framing(), version));
-        if pass::in_handler() {
-            pass::current(|pass| pass.wire(self.wire));
+        if let Some(pass) = &mut self.pass {
+            pass.wire(self.wire);
         }
+    }
+
+    /// What is at hand. Each pass begins with one, so none is made here.
+    fn pass(&mut self) -> &mut Pass {
+        self.pass.get_or_insert_with(pass::fresh)
     }
 
     fn is_v2(&self) -> bool {
@@ -242,7 +247,7 @@ impl SessionActor {
 
     /// Adds a frame of the session's own to the pass.
     fn push_control(&mut self, packet: &Packet) {
-        if let Err(error) = pass::current(|pass| pass.push_own(packet)) {
+        if let Err(error) = self.pass().push_own(packet) {
             tracing::error!(%error, ?packet, "a frame of the session's own could not be encoded");
         }
     }
@@ -291,7 +296,7 @@ impl SessionActor {
             self.heard = self.now;
             return;
         }
-        let working = !pass::current(|pass| pass.is_idle());
+        let working = !self.pass().is_idle();
         let quiet = self.now.saturating_duration_since(self.heard) >= time::DRAIN_QUIET;
         if !working
             && quiet
@@ -304,25 +309,21 @@ impl SessionActor {
 
     /// Writes the pass's batch; whether everything has gone.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
-        if !self.blocked && !pass::current(|pass| pass.has_out()) {
+        if !self.blocked && !self.pass().has_out() {
             return Ok(true);
         }
         if !self.settled {
             // Whoever writes first to a peer that listens first decides for version 1.
             self.settle(WireVersion::V1);
         }
-        let connection = &mut self.connection;
-        let outcome = pass::outside(|pass| match pass.out_mut() {
-            Some(out) => connection.poll_send(cx, out),
-            None => Poll::Ready(Ok(())),
-        });
-        let Some(outcome) = outcome else {
+        let pass = self.pass.get_or_insert_with(pass::fresh);
+        let Some(out) = pass.out_mut() else {
             return Ok(true);
         };
-        match outcome {
+        match self.connection.poll_send(cx, out) {
             Poll::Ready(Ok(())) => {
                 self.set_blocked(false);
-                pass::current(|pass| pass.answered_bytes = 0);
+                self.pass().answered_bytes = 0;
                 Ok(true)
             }
             Poll::Pending => {
@@ -380,7 +381,7 @@ impl Actor for SessionActor {
             self.wire,
             matches!(self.phase, Phase::Open),
         );
-        pass::enter(pass);
+        self.pass = Some(pass);
         if let Some(span) = &self.span {
             span.with_subscriber(|(id, subscriber)| subscriber.enter(id));
         }
@@ -404,8 +405,10 @@ impl Actor for SessionActor {
 
     fn gather(&mut self, _: &mut Context<'_>) -> Lane {
         if matches!(self.phase, Phase::Open) {
-            let drained =
-                !self.is_signalled() || pass::current(|pass| pass.drain(&self.session.shared));
+            let drained = !self.is_signalled() || {
+                let pass = self.pass.get_or_insert_with(pass::fresh);
+                pass.drain(&self.session.shared)
+            };
             if drained {
                 self.send_cancels();
             }
@@ -444,7 +447,8 @@ impl Actor for SessionActor {
         if let Some(span) = &self.span {
             span.with_subscriber(|(id, subscriber)| subscriber.exit(id));
         }
-        let Some(mut pass) = pass::leave() else {
+        // A handler that panicked had it.
+        let Some(mut pass) = self.pass.take().or_else(pass::leave) else {
             return;
         };
         self.note_progress(&mut pass.counts);
@@ -470,12 +474,11 @@ impl Actor for SessionActor {
         self.lanes = None;
         let mut pass = self.pass.take().unwrap_or_else(pass::fresh);
         pass.begin(self.session.shared.key, self.wire, false);
-        pass::enter(pass);
+        self.pass = Some(pass);
         self.begin_close(
             CloseReason::local(Code::HANDLER_FAILED, "the handler panicked"),
             true,
         );
-        self.pass = pass::leave();
     }
 }
 

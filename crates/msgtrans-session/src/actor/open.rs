@@ -22,7 +22,7 @@ impl SessionActor {
             return Lane::Idle;
         };
         if let Some(decision) = &mut opening.decision {
-            return match decision.future.as_mut().poll(cx) {
+            return match pass::lend(&mut self.pass, || decision.future.as_mut().poll(cx)) {
                 Poll::Pending => Lane::Idle,
                 Poll::Ready(outcome) => {
                     if let Some(decision) = opening.decision.take() {
@@ -284,7 +284,7 @@ impl SessionActor {
         self.shared()
             .set_wire(version, features, peer_max_frame, framing);
         let opening = std::mem::replace(&mut self.phase, Phase::Open);
-        pass::current(|pass| pass.open = true);
+        self.pass().open = true;
         let session = self.session.clone();
         let runtime = self.runtime().clone();
         if let Some(limit) = &runtime.config.rate_limit {

@@ -7,7 +7,6 @@ use msgtrans_core::{CloseReason, Code, Packet, PacketType, RequestError};
 use tokio::time::Instant;
 
 use super::{Phase, SessionActor};
-use crate::pass;
 
 /// How long a draining session must have been silent before its work counts as done: requests that were on their way
 /// when the peer heard of the drain are still answered.
@@ -107,12 +106,13 @@ impl SessionActor {
     fn check_open_time(&mut self) {
         let now = self.now;
         let config = &self.session.shared.runtime.config;
-        if self.blocked && now >= self.wrote + config.send_timeout {
-            let text = format!("nothing was read for {:?}", config.send_timeout);
+        let (send_timeout, idle_timeout_v1) = (config.send_timeout, config.idle_timeout_v1);
+        if self.blocked && now >= self.wrote + send_timeout {
+            let text = format!("nothing was read for {send_timeout:?}");
             self.drop_connection(CloseReason::local(Code::SLOW_CONSUMER, text));
             return;
         }
-        if !self.may_read() || pass::current(|pass| !pass.batch.is_empty()) {
+        if !self.may_read() || !self.pass().batch.is_empty() {
             // Nothing is heard because nothing is read: that is no silence of the peer's.
             self.heard = now;
         }
@@ -125,12 +125,12 @@ impl SessionActor {
             if now >= self.wrote + self.heartbeat {
                 if !self.blocked {
                     self.push_control(&Packet::numbered(PacketType::Ping, 0, bytes::Bytes::new()));
-                    pass::current(|pass| pass.counts.pings_out += 1);
+                    self.pass().counts.pings_out += 1;
                 }
                 self.let_idle_lanes_go();
             }
-        } else if now >= self.heard.max(self.wrote) + config.idle_timeout_v1 {
-            let text = format!("silent for {:?}", config.idle_timeout_v1);
+        } else if now >= self.heard.max(self.wrote) + idle_timeout_v1 {
+            let text = format!("silent for {idle_timeout_v1:?}");
             self.begin_close(CloseReason::local(Code::TIMEOUT, text), true);
             return;
         }
@@ -161,7 +161,8 @@ impl SessionActor {
 
     /// A session that has been silent for a heartbeat needs no lanes.
     fn let_idle_lanes_go(&mut self) {
-        if pass::current(|pass| !pass.is_working() && pass.batch.is_empty()) {
+        let pass = self.pass();
+        if !pass.is_working() && pass.batch.is_empty() {
             self.lanes = None;
         }
     }

@@ -158,3 +158,32 @@ async fn a_waker_that_cancels_another_alarm_when_it_is_dropped_does_not_lock_up(
     timers.cancel(key);
     assert_eq!(timers.armed(), 0);
 }
+
+struct Bell(std::sync::mpsc::Sender<()>);
+
+impl std::task::Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        // Nobody may listen any more.
+        let _ = self.0.send(());
+    }
+}
+
+#[test]
+fn where_the_clock_runs_a_thread_rings() {
+    let timers = Timers::start();
+    assert!(timers._owner.is_none());
+    let begin = Instant::now();
+    let late = Wakes::new();
+    let (soon, rung) = std::sync::mpsc::channel();
+    let key = timers.arm(begin + Duration::from_secs(3600), late.waker());
+    timers.arm(begin + MS * 30, Waker::from(Arc::new(Bell(soon))));
+    rung.recv().expect("the bell lives");
+    assert!(begin.elapsed() >= MS * 30, "early");
+    assert_eq!(late.count(), 0);
+    timers.cancel(key);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_clock_is_paused_a_task_rings() {
+    assert!(Timers::start()._owner.is_some());
+}

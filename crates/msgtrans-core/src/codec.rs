@@ -16,8 +16,9 @@ use crate::error::{DecodeError, EncodeError};
 use crate::header::{HEADER_LEN, Header, WireVersion};
 use crate::limits::Limits;
 use crate::meta::Meta;
-use crate::out_buffer::{OutBuffer, SHARED_PAYLOAD_MIN};
+use crate::out_buffer::OutBuffer;
 use crate::packet::{Compression, Flags, Packet, PacketType};
+use crate::plain::PlainHeader;
 
 /// Bytes of the length in front of a META block.
 const META_LENGTH_LEN: usize = 2;
@@ -37,14 +38,8 @@ pub fn encode(
     version: WireVersion,
     out: &mut OutBuffer,
 ) -> Result<(), EncodeError> {
-    if let (Some(head), true) = (
-        packet.plain_head(),
-        packet.payload.len() < SHARED_PAYLOAD_MIN,
-    ) {
-        // The header is one number here: what most packets are takes half the instructions.
-        let head = u64::from(version as u8) << 56 | head;
-        let header = u128::from(head) << 64 | (packet.payload.len() as u128) << 16;
-        out.put_frame(&header.to_be_bytes(), &packet.payload);
+    if let Some(header) = PlainHeader::of(packet, version) {
+        out.put_frame(&header.to_bytes(), &packet.payload);
         return Ok(());
     }
     encode_any(packet, version, out)
@@ -77,10 +72,7 @@ fn encode_any(
 /// As [`encode`].
 #[inline]
 pub fn encoded_len(packet: &Packet, version: WireVersion) -> Result<usize, EncodeError> {
-    if let (Some(_), true) = (
-        packet.plain_head(),
-        packet.payload.len() < SHARED_PAYLOAD_MIN,
-    ) {
+    if PlainHeader::of(packet, version).is_some() {
         return Ok(HEADER_LEN.saturating_add(packet.payload.len()));
     }
     let meta = meta_of(packet, version)?;

@@ -41,6 +41,7 @@ mod meta;
 mod out_buffer;
 mod packet;
 mod packet_batch;
+mod plain;
 mod session_id;
 mod tlv;
 
@@ -60,4 +61,5 @@ pub use meta::Meta;
 pub use out_buffer::{OutBuffer, SHARED_PAYLOAD_MIN};
 pub use packet::{Compression, Flags, Packet, PacketType};
 pub use packet_batch::PacketBatch;
+pub use plain::PlainHeader;
 pub use session_id::SessionId;

@@ -5,8 +5,6 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
-use crate::header::HEADER_LEN;
-
 /// Payloads of at least this many bytes are shared as segments of their own; smaller ones are copied behind their
 /// header, so that a burst of small packets is one contiguous write. 4 KiB is where the copy begins to cost more
 /// than another slice of a vectored write.
@@ -69,10 +67,10 @@ impl OutBuffer {
         self.copied.extend_from_slice(bytes);
     }
 
-    /// Copies a small frame to the end: header and payload with one look at the room.
-    #[inline]
-    pub(crate) fn put_frame(&mut self, header: &[u8; HEADER_LEN], payload: &[u8]) {
-        self.copied.reserve(HEADER_LEN + payload.len());
+    /// Copies a small frame to the end: a header of known length and the payload, with one look at the room.
+    #[inline(always)]
+    pub fn put_frame<const N: usize>(&mut self, header: &[u8; N], payload: &[u8]) {
+        self.copied.reserve(N + payload.len());
         self.copied.extend_from_slice(header);
         self.copied.extend_from_slice(payload);
     }

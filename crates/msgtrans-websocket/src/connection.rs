@@ -17,8 +17,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use msgtrans_core::codec::decode_exact;
 use msgtrans_core::{
-    CloseReason, Code, ConnectionInfo, DecodeError, HEADER_LEN, Header, Initiator, Limits, Packet,
-    PacketBatch, WireVersion, WireVersions,
+    CloseReason, Code, ConnectionInfo, DecodeError, HEADER_LEN, Header, Initiator, Limits,
+    PacketBatch, PlainHeader, WireVersion, WireVersions,
 };
 use msgtrans_mempool::worker;
 use msgtrans_transport::{Connection, ConnectionError, Framing, OutboundBatch, Progress, Received};
@@ -39,8 +39,6 @@ const CONTROL_FRAMES_MAX: usize = 256;
 const LINGER_BYTES_MAX: usize = 64 * 1024;
 /// Whole messages that are looked at before they are told apart; more gains nothing.
 const RUN_MAX: usize = 32;
-/// The flag of a frame whose extended header begins with TLVs (wire format, section 1).
-const META_BIT: u16 = 1 << 4;
 
 /// One packet per binary message (wire format, section 8) on a stream whose upgrade is done.
 ///
@@ -209,23 +207,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             return false;
         }
         let mut run = self.take(0, end);
+        let max_payload = self.limits.max_payload();
         for (index, &(start, end)) in messages.iter().take(count).enumerate() {
             let (start, end) = (start as usize, end as usize);
             let message = run.get(start..end).unwrap_or_default();
-            let Some(header) = self.plain_header(message) else {
+            let Some((version, header)) = plain_header(self.version, max_payload, message) else {
+                // The rest, and what `decode_exact` finds wrong with it.
                 self.handle(MessageKind::Binary, run.slice(start..end), into);
                 if self.failed.is_some() {
                     break;
                 }
                 continue;
             };
-            let ext_header = start.saturating_add(HEADER_LEN);
-            let payload = ext_header.saturating_add(usize::from(header.ext_header_len));
+            let payload = start.saturating_add(HEADER_LEN);
             // An empty part must not pin the read buffer, and the last one needs no reference of its own.
-            let ext_header = match header.ext_header_len {
-                0 => Bytes::new(),
-                _ => run.slice(ext_header..payload),
-            };
             let payload = if payload == end {
                 Bytes::new()
             } else if index.saturating_add(1) < count {
@@ -234,33 +229,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
                 run.advance(payload);
                 std::mem::take(&mut run)
             };
-            // Built in place: a packet that passes through a `Result` is copied twice.
-            into.push(
-                Packet {
-                    packet_type: header.packet_type,
-                    compression: header.compression,
-                    biz_type: header.biz_type,
-                    message_id: header.message_id,
-                    flags: header.flags,
-                    ext_header: ext_header.into(),
-                    payload,
-                    meta: None,
-                },
-                header.version,
-            );
+            // Built in place: a packet that passes through a `Result` is moved once more.
+            into.push(header.packet(payload), version);
         }
         true
-    }
-
-    /// The header of a message that holds exactly one frame of the session's version without TLVs. What
-    /// is none is rare, or an error that `decode_exact` names.
-    #[inline(always)]
-    fn plain_header(&self, message: &[u8]) -> Option<Header> {
-        let header = Header::parse(message.first_chunk()?, &self.limits).ok()?;
-        let plain = self.version == Some(header.version)
-            && message.len() == header.frame_len()
-            && header.flags.bits() & META_BIT == 0;
-        plain.then_some(header)
     }
 
     /// The bytes of the chunk from `start` to `end`; those before are dropped. The chunk's end goes with
@@ -612,6 +584,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
     fn info(&self) -> &ConnectionInfo {
         &self.info
     }
+}
+
+/// The header of a message that holds exactly one plain frame of the session's version within its limit.
+#[inline(always)]
+fn plain_header(
+    version: Option<WireVersion>,
+    max_payload: u32,
+    message: &[u8],
+) -> Option<(WireVersion, PlainHeader)> {
+    let version = version?;
+    let header = PlainHeader::parse(message.first_chunk()?, version)?;
+    let len = header.payload_len();
+    let whole = message.len().checked_sub(HEADER_LEN) == Some(len as usize);
+    (len <= max_payload && whole).then_some((version, header))
 }
 
 fn message_limits(limits: &Limits) -> MessageLimits {

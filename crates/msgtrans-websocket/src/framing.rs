@@ -12,7 +12,8 @@
 
 use bytes::{Buf, Bytes};
 use msgtrans_core::{
-    EncodeError, OutBuffer, Packet, SHARED_PAYLOAD_MIN, WireVersion, encode, encoded_len,
+    EncodeError, HEADER_LEN, OutBuffer, Packet, PlainHeader, SHARED_PAYLOAD_MIN, WireVersion,
+    encode, encoded_len,
 };
 use msgtrans_transport::Framing;
 
@@ -29,6 +30,41 @@ pub(crate) fn framing(role: Role) -> Framing {
 
 /// One packet as one unmasked binary message.
 fn encode_plain(
+    packet: &Packet,
+    version: WireVersion,
+    out: &mut OutBuffer,
+) -> Result<(), EncodeError> {
+    if let Some(header) = PlainHeader::of(packet, version) {
+        put_plain(&header.to_bytes(), &packet.payload, out);
+        return Ok(());
+    }
+    encode_any(packet, version, out)
+}
+
+/// Both headers of a plain packet in one copy. The frame is far below 64 KiB.
+#[inline(always)]
+fn put_plain(header: &[u8; HEADER_LEN], payload: &[u8], out: &mut OutBuffer) {
+    const FIN_BINARY: u8 = 0x80 | OpCode::Binary as u8;
+    let len = HEADER_LEN.saturating_add(payload.len());
+    if len < 126 {
+        let mut both = [0; 2 + HEADER_LEN];
+        both[0] = FIN_BINARY;
+        both[1] = len as u8;
+        both[2..].copy_from_slice(header);
+        out.put_frame(&both, payload);
+    } else {
+        let mut both = [0; 4 + HEADER_LEN];
+        both[0] = FIN_BINARY;
+        both[1] = 126;
+        both[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+        both[4..].copy_from_slice(header);
+        out.put_frame(&both, payload);
+    }
+}
+
+/// Apart, so that the common case saves no registers for it.
+#[inline(never)]
+fn encode_any(
     packet: &Packet,
     version: WireVersion,
     out: &mut OutBuffer,

@@ -92,9 +92,11 @@ async fn listen(
     tokio::pin!(stop, ctrl_c);
     loop {
         let event = tokio::select! {
-            event = events.next() => event,
-            () = &mut stop => return Ok(End::Time),
+            // First, so that it is listened for before anything is printed.
+            biased;
             _ = &mut ctrl_c => return Ok(End::CtrlC),
+            () = &mut stop => return Ok(End::Time),
+            event = events.next() => event,
         };
         match event {
             Some(TransportEvent::MessageReceived { packet, .. }) => {

@@ -1,5 +1,6 @@
 //! A client against a server made by hand: in process with paused time, and over real sockets.
 
+mod broken_writes;
 mod connecting;
 mod ending;
 mod packets;

@@ -167,9 +167,10 @@ impl Load {
         let mut number = 0;
         let mut before: Option<(u32, Epoch)> = None;
         loop {
-            let session = timeout(PATIENCE, self.session())
-                .await
-                .map_err(|_| format!("client {} does not come back", self.number))?;
+            let session = timeout(PATIENCE, self.session()).await.map_err(|_| {
+                let reason = self.client.close_reason();
+                format!("client {} does not come back: {reason:?}", self.number)
+            })?;
             count(&self.shared.counts.sessions);
             if let Some((epoch, known)) = &before
                 && !self.report(&session, *epoch, known).await?

@@ -455,6 +455,10 @@ impl SessionActor {
 
     /// The connection cannot be used any more.
     pub(super) fn lost(&mut self, error: ConnectionError) {
+        if let Phase::Opening(_) = self.phase {
+            // Whoever dialled hears why, and that it may dial again.
+            return self.opening_error(error);
+        }
         match error {
             ConnectionError::Decode(error) => {
                 let reason = CloseReason::local(error.code(), error.to_string());

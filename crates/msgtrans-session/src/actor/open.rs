@@ -356,7 +356,7 @@ impl SessionActor {
         }
     }
 
-    fn opening_error(&mut self, error: ConnectionError) {
+    pub(super) fn opening_error(&mut self, error: ConnectionError) {
         match error {
             ConnectionError::Decode(error) => {
                 // A client has said Hello by now, so the server is told.

@@ -296,7 +296,7 @@ fn a_lent_buffer_is_the_one_at_hand_and_its_slices_live_on() {
             if kept.is_empty() {
                 assert_eq!(at, first + 64 * round as usize, "behind the last one");
             }
-            if at - first > 10_000 || !kept.is_empty() {
+            if !kept.is_empty() || at - first > 10_000 {
                 kept.push((round, slice));
             }
         }

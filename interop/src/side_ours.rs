@@ -32,7 +32,7 @@ fn to_packet(message: Message) -> Packet {
 fn from_packet(packet: &Packet) -> Message {
     Message {
         biz_type: packet.biz_type,
-        ext_header: packet.ext_header.clone(),
+        ext_header: packet.ext_header.to_bytes(),
         payload: packet.payload.clone(),
         codec: Codec::Plain,
     }

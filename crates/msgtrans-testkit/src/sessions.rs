@@ -4,9 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use msgtrans::custom::TransportServer;
-use msgtrans::{CloseReason, EventStream, Packet, Schemes, Session, TransportEvent};
+use msgtrans::{
+    CloseReason, EventStream, Handler, HandlerError, Packet, Schemes, Session, TransportEvent,
+};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::time::interval;
+use tokio::sync::watch;
+use tokio::time::{interval, timeout};
 
 /// What handlers leave for a test, which reads it from the other end.
 pub struct Log<T>(UnboundedSender<T>);
@@ -102,4 +105,57 @@ pub async fn next_close(events: &mut EventStream) -> CloseReason {
             return reason;
         }
     }
+}
+
+/// How long nothing must have moved before everything counts as stuck. Waiting for longer would make tests stricter and
+/// waiting for less would not fail them.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Resolves once `progress` has not changed for a while, or cannot any more.
+pub async fn stuck<T>(progress: &mut watch::Receiver<T>) {
+    while let Ok(Ok(())) = timeout(QUIET, progress.changed()).await {}
+}
+
+/// A message of 64 bytes that holds its number.
+pub fn numbered(number: u32) -> Packet {
+    let mut payload = vec![0x5A; 64];
+    payload[..4].copy_from_slice(&number.to_be_bytes());
+    Packet::binary(payload)
+}
+
+/// The number of a [`numbered`] message.
+///
+/// # Panics
+/// Where the payload is shorter than a number.
+pub fn number_of(packet: &Packet) -> u32 {
+    let number = packet.payload.first_chunk();
+    u32::from_be_bytes(*number.expect("a number"))
+}
+
+/// Echoes every message from its handler.
+#[derive(Clone, Copy, Debug)]
+pub struct Echo;
+
+impl Handler for Echo {
+    async fn on_message(&self, session: &Session, packet: Packet) -> Result<(), HandlerError> {
+        let echo = Packet::echo(packet.message_id, packet.payload);
+        session.send(echo).await?;
+        Ok(())
+    }
+}
+
+/// Echoes every message from a task of its own, through the server's handle.
+pub fn echo_by_events<S: Schemes>(server: &TransportServer<S>) {
+    let mut events = server.events();
+    let replies = server.clone();
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            if let TransportEvent::MessageReceived { session_id, packet } = event {
+                let echo = Packet::echo(packet.message_id, packet.payload);
+                if replies.send_to(session_id, echo).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
 }

@@ -1,68 +1,26 @@
 //! A server's life: binding, several protocols, broadcasts, figures, draining, shutting down.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use msgtrans::{
-    ConnectError, Handler, HandlerError, Packet, PacketType, Session, TransportError,
-    TransportServer,
-};
+use msgtrans::{ConnectError, Packet, PacketType, TransportError, TransportServer};
 use msgtrans_core::{Hello, Limits};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::raw::Raw;
-use crate::support::{ALL, Log, OnDrop, Protocol, connect, next_message, run, start, until};
+use crate::support::{ALL, Protocol, connect, next_message, run, start, until};
 
 /// No room for so long is no room.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// Echoes; hangs where it is told, until it is released.
-struct Business {
-    log: Log<&'static str>,
-    release: Arc<Semaphore>,
-}
-
-impl Handler for Business {
-    async fn on_message(&self, session: &Session, packet: Packet) -> Result<(), HandlerError> {
-        session.send(packet).await?;
-        Ok(())
-    }
-
-    async fn on_request(&self, _: &Session, request: Packet) -> Result<Packet, HandlerError> {
-        if request.payload == "hang" {
-            let _guard = OnDrop(self.log.clone());
-            self.log.put("hangs");
-            self.release.acquire().await?.forget();
-        }
-        Ok(Packet::response(request.payload))
-    }
-}
-
-fn business() -> (
-    Business,
-    tokio::sync::mpsc::UnboundedReceiver<&'static str>,
-    Arc<Semaphore>,
-) {
-    let (log, seen) = Log::new();
-    let release = Arc::new(Semaphore::new(0));
-    let business = Business {
-        log,
-        release: release.clone(),
-    };
-    (business, seen, release)
-}
-
 #[test]
 fn one_server_serves_every_protocol_and_a_broadcast_reaches_all() {
     run(async {
-        let (business, _seen, _) = business();
         let builder = ALL
             .iter()
             .fold(TransportServer::builder(), |builder, protocol| {
                 protocol.listen(builder)
             });
-        let server = start(builder.with_handler(business)).await;
+        let server = start(builder).await;
         let mut clients = Vec::new();
         for (protocol, endpoint) in ALL.iter().zip(server.local_endpoints()) {
             for _ in 0..3 {

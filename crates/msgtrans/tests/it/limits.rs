@@ -410,3 +410,41 @@ fn accepting_survives_listeners_that_fail_for_a_while() {
         assert_eq!((stats.exhausted, stats.lost, stats.accepted), (2, 1, 1));
     });
 }
+
+/// Asks its peer while it handles a large message.
+struct AsksAboutLarge(Log<Packet>);
+
+impl Handler for AsksAboutLarge {
+    async fn on_message(&self, session: &Session, packet: Packet) -> Result<(), HandlerError> {
+        if packet.payload.len() > 1_000 {
+            self.0.put(session.request(Packet::text("why?")).await?);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_handler_of_a_message_above_the_bound_hears_its_peer_whatever_came_before_it() {
+    run(async {
+        let (log, mut answers) = Log::new();
+        let server = Protocol::Inproc
+            .server()
+            .session_config(|config| config.inbound_bytes = 64 * 1024)
+            .with_handler(AsksAboutLarge(log));
+        let server = start(server).await;
+        let client = Protocol::Inproc.client(&server).build().await;
+        let client = client.expect("valid");
+        client
+            .on_request(|_, request| async move { Ok(Packet::response(request.payload)) })
+            .await
+            .expect("nothing else takes requests");
+        client.connect().await.expect("connected");
+        // One batch: the large one is not what the session has counted as being handled.
+        client.try_send(Packet::text("small")).expect("room");
+        client
+            .try_send(Packet::binary(vec![1; 100_000]))
+            .expect("room");
+        let answer = answers.recv().await.expect("the handler runs");
+        assert_eq!(answer.payload, "why?");
+    });
+}

@@ -1,14 +1,10 @@
 //! 60 000 echoes that the client does not read for a while: all come back, in order, in bounded memory.
 
-use std::time::Duration;
-
-use msgtrans::{
-    Handler, HandlerError, Packet, Session, TransportEvent, TransportServer, WireVersion,
-};
+use msgtrans::{Session, TransportServer, WireVersion};
+use msgtrans_testkit::sessions::{Echo, echo_by_events, number_of, numbered, stuck};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use crate::raw::{Raw, frame};
 use crate::support::{Protocol, only_session, run, start};
@@ -16,51 +12,6 @@ use crate::support::{Protocol, only_session, run, start};
 const MESSAGES: u32 = 60_000;
 
 const MIB: u64 = 1024 * 1024;
-
-/// How long nothing must have moved before everything counts as stuck. Waiting for longer would make these tests
-/// stricter and waiting for less would not fail them.
-const QUIET: Duration = Duration::from_millis(200);
-
-/// Resolves once `progress` has not changed for a while.
-async fn stuck<T>(progress: &mut watch::Receiver<T>) {
-    while let Ok(Ok(())) = timeout(QUIET, progress.changed()).await {}
-}
-
-fn numbered(number: u32) -> Packet {
-    let mut payload = vec![0x5A; 64];
-    payload[..4].copy_from_slice(&number.to_be_bytes());
-    Packet::binary(payload)
-}
-
-fn number_of(packet: &Packet) -> u32 {
-    u32::from_be_bytes(packet.payload[..4].try_into().expect("a number"))
-}
-
-struct Echo;
-
-impl Handler for Echo {
-    async fn on_message(&self, session: &Session, packet: Packet) -> Result<(), HandlerError> {
-        let echo = Packet::echo(packet.message_id, packet.payload);
-        session.send(echo).await?;
-        Ok(())
-    }
-}
-
-/// Echoes from a task of its own, through the server's handle.
-fn echo_by_events(server: &TransportServer) {
-    let mut events = server.events();
-    let replies = server.clone();
-    tokio::spawn(async move {
-        while let Some(event) = events.next().await {
-            if let TransportEvent::MessageReceived { session_id, packet } = event {
-                let echo = Packet::echo(packet.message_id, packet.payload);
-                if replies.send_to(session_id, echo).await.is_err() {
-                    return;
-                }
-            }
-        }
-    });
-}
 
 /// What the server has taken and not given back.
 fn held(session: &Session) -> u64 {

@@ -24,6 +24,9 @@ pub(crate) const LOAD_SLACK: Duration = Duration::from_secs(75);
 pub(crate) const SETTLE: Duration = Duration::from_millis(500);
 /// How long a server may take to give closed connections back.
 const CLOSE_MAX: Duration = Duration::from_secs(15);
+/// An open loop's quantiles need more messages than the cost of one does: a single pause of the machine is in the p99 of
+/// a shorter turn.
+const OPEN_SECONDS_MIN: f64 = 1.0;
 /// Idle connections come from so many loopback addresses, or waves would run out of ports.
 const SOURCES: &str = "16";
 
@@ -84,7 +87,7 @@ impl Bench {
                 if *mode == "echo" {
                     args.push(format!("--window={window}"));
                 }
-                self.steady(server, &running, args)
+                self.steady(server, &running, args, self.seconds)
             }
             Work::OpenHalf {
                 connections, burst, ..
@@ -93,7 +96,7 @@ impl Bench {
                 let open = ["open".to_owned(), format!("--connections={connections}")];
                 let mut args = open.to_vec();
                 args.extend([format!("--rate={rate:.0}"), format!("--burst={burst}")]);
-                self.steady(server, &running, args)
+                self.steady(server, &running, args, self.seconds.max(OPEN_SECONDS_MIN))
             }
             Work::Idle { connections, waves } => self.idle(server, &running, *connections, *waves),
             Work::Own(_) => return Err("its own turn is taken above".into()),
@@ -123,24 +126,25 @@ impl Bench {
         command
     }
 
-    /// A steady run of the load, with its figures under the names that metrics use.
+    /// A steady run of the load of so many seconds, with its figures under the names that metrics use.
     pub(crate) fn steady(
         &self,
         server: &Server,
         running: &Running,
         args: Vec<String>,
+        seconds: f64,
     ) -> Result<Sample, String> {
         let mut command = self.load(server, running, &args);
         command.args([
             "--watch",
             &running.pid().to_string(),
             "--seconds",
-            &self.seconds.to_string(),
+            &seconds.to_string(),
             "--warm-up",
             &self.warm_up.to_string(),
         ]);
         let mut talk = Talk::start(command)?;
-        let line = talk.line(Duration::from_secs_f64(self.seconds) + LOAD_SLACK)?;
+        let line = talk.line(Duration::from_secs_f64(seconds) + LOAD_SLACK)?;
         talk.end()?;
         Ok(figures(&line))
     }

@@ -3,17 +3,21 @@
 
 use super::{Case, Metric, Must, Suite, Work};
 
-pub(super) const SUITE: Suite = Suite::of(|| vec![idle("tcp", "tokio-raw"), idle("ws", "limit")]);
+pub(super) const SUITE: Suite = Suite::of(|| {
+    vec![
+        idle("tcp", "tokio-raw"),
+        idle("ws", "limit"),
+        waves("tcp", "tokio-raw"),
+        waves("ws", "limit"),
+    ]
+});
 
 const CONNECTIONS: usize = 10_000;
 const MB: f64 = 1e6;
 /// Three waves of 10 000 take their time, and memory swings little.
-const ROUNDS_MAX: usize = 2;
+const WAVES_ROUNDS_MAX: usize = 2;
 
 fn idle(scheme: &'static str, accept_reference: &'static str) -> Case {
-    let left = |key, label| {
-        Metric::new("P11", key, label).bound(Must::AtMost(20.0 * MB), Must::AtMost(5.0 * MB))
-    };
     let must = |suite, key, label, most| Metric {
         must: Some(Must::AtMost(most)),
         ..Metric::new(suite, key, label)
@@ -26,19 +30,42 @@ fn idle(scheme: &'static str, accept_reference: &'static str) -> Case {
         accept.bound(Must::Ratio(1.5), Must::Ratio(1.2)),
         Metric::new("P10", "open_s", "burst opened s"),
         must("P10", "syn_retransmits", "SYNs sent again", 0.0),
+    ];
+    Case {
+        name: format!("{scheme} {CONNECTIONS} idle"),
+        ..burst(scheme, accept_reference, 1, metrics)
+    }
+}
+
+fn waves(scheme: &'static str, reference: &'static str) -> Case {
+    let left = |key, label| {
+        Metric::new("P11", key, label).bound(Must::AtMost(20.0 * MB), Must::AtMost(5.0 * MB))
+    };
+    let metrics = vec![
         left("left_bytes_1", "left, wave 1"),
         left("left_bytes_2", "left, wave 2"),
         left("left_bytes_3", "left, wave 3"),
     ];
+    Case {
+        rounds_max: WAVES_ROUNDS_MAX,
+        ..burst(scheme, reference, 3, metrics)
+    }
+}
+
+fn burst(
+    scheme: &'static str,
+    reference: &'static str,
+    waves: usize,
+    metrics: Vec<Metric>,
+) -> Case {
     let work = Work::Idle {
         connections: CONNECTIONS,
-        waves: 1,
+        waves,
     };
-    let name = format!("{scheme} {CONNECTIONS} idle");
+    let name = format!("{scheme} {waves} waves of {CONNECTIONS}");
     Case {
-        reference: accept_reference,
+        reference,
         slow: true,
-        rounds_max: ROUNDS_MAX,
         ..Case::new(name, scheme, work, metrics)
     }
 }

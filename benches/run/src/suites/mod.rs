@@ -1,6 +1,7 @@
 //! What is measured: the table of suites, and what a case, a figure and a bound are. Each suite is a file of its own.
 
 mod broadcast;
+mod connect;
 mod crowd;
 mod echo;
 mod growth;
@@ -21,6 +22,7 @@ const SUITES: &[Suite] = &[
     one_way::SUITE,
     rtt::SUITE,
     quic::SUITE,
+    connect::SUITE,
     idle::SUITE,
     memory::SUITE,
     request::SUITE,
@@ -138,9 +140,6 @@ pub(crate) fn select(names: &[String]) -> Result<Vec<Case>, String> {
         let mut suites: Vec<&str> = case.metrics.iter().map(|metric| metric.suite).collect();
         suites.dedup();
         case.suite = suites.join("+");
-        if let Work::Idle { waves, .. } = &mut case.work {
-            *waves = if suites.contains(&"P11") { 3 } else { 1 };
-        }
     }
     cases.retain(|case| !case.metrics.is_empty());
     Ok(cases)

@@ -13,9 +13,12 @@ mod request;
 mod send;
 mod serve;
 
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::thread;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use tokio::runtime::Builder;
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -70,17 +73,25 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command, output: Output) -> Result<(), Failure> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Command::Serve(args) = &command
-        && let Some(threads) = args.threads
-    {
+    let asked = match &command {
+        Command::Serve(args) => args.threads,
+        _ => None,
+    };
+    let processors = || thread::available_parallelism().map_or(1, NonZero::get);
+    // One thread needs no scheduler for many, which looks for work to steal and reads the clock around each turn.
+    let mut builder = if asked.map_or_else(processors, |threads| threads.get().into()) == 1 {
+        Builder::new_current_thread()
+    } else {
+        Builder::new_multi_thread()
+    };
+    if let Some(threads) = asked {
         builder.worker_threads(threads.get().into());
     }
     let runtime = builder
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(error).context("cannot start the runtime"))?;
-    // On a worker, where the sessions are: the thread that blocks here would be woken for each of their answers.
+    // As a task, where the sessions are: the thread that blocks here would be woken for each of their answers.
     let task = runtime.spawn(async move {
         match command {
             Command::Demo(args) => demo::run(args, &output).await,

@@ -29,15 +29,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Str
     // A folder and a profile of its own: whole-program inlining takes minutes and would change nothing that is
     // asserted.
     let mut test = workspace.cargo(["test", "--release", "--locked", "-p", "msgtrans"]);
-    test.args(["--features", "full", "--test", "threats"]);
-    test.args([
-        "--target-dir",
-        "target/adversary",
-        "--",
-        "--exact",
-        ROW,
-        "--nocapture",
-    ]);
+    test.args(["--features", "full", "--test", "threats", "--target-dir"]);
+    test.arg(workspace.target_directory()?.join("adversary"));
+    test.args(["--", "--exact", ROW, "--nocapture"]);
     test.env("CARGO_PROFILE_RELEASE_LTO", "off");
     test.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
     test.env("MSGTRANS_ADVERSARY_COUNT", count);

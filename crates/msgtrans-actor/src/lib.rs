@@ -8,12 +8,14 @@
 
 mod actor;
 mod bus;
+mod byte_account;
 mod mailbox;
 mod task_group;
 mod timers;
 
 pub use actor::{Actor, Driver, Lane};
 pub use bus::{BusReceiver, EventBus, Received};
+pub use byte_account::{BellGuard, ByteAccount, LOT};
 pub use mailbox::{Bounds, Mailbox, Push, PushError};
 pub use task_group::{Panicked, TaskGroup};
 pub use timers::{TimerKey, Timers};

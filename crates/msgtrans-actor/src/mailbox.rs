@@ -18,6 +18,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use crate::byte_account::{ByteAccount, LOT};
+
 /// How much a mailbox holds. An item larger than `bytes` is taken when the mailbox is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -53,6 +55,9 @@ struct Inner<C, T> {
     items: VecDeque<T>,
     bytes: usize,
     bounds: Bounds,
+    /// Where the bytes are written down as well, and how many are.
+    account: Option<&'static ByteAccount>,
+    noted: usize,
     receiver: Option<Waker>,
     waiters: VecDeque<Waiter>,
     next_ticket: u64,
@@ -66,6 +71,21 @@ struct Waiter {
 }
 
 impl<C, T> Inner<C, T> {
+    #[inline]
+    fn set_bytes(&mut self, bytes: usize) {
+        self.bytes = bytes;
+        if bytes >= LOT || self.noted != 0 {
+            self.note();
+        }
+    }
+
+    #[cold]
+    fn note(&mut self) {
+        if let Some(account) = self.account {
+            self.noted = account.note(self.noted, self.bytes);
+        }
+    }
+
     fn has_room(&self, bytes: usize) -> bool {
         self.items.is_empty()
             || (self.items.len() < self.bounds.items && self.bytes + bytes <= self.bounds.bytes)
@@ -89,6 +109,8 @@ impl<C, T> Mailbox<C, T> {
                 items: VecDeque::new(),
                 bytes: 0,
                 bounds,
+                account: None,
+                noted: 0,
                 receiver: None,
                 waiters: VecDeque::new(),
                 next_ticket: 0,
@@ -96,6 +118,18 @@ impl<C, T> Mailbox<C, T> {
             }),
             signalled: AtomicBool::new(false),
         }
+    }
+
+    /// The same, and what it holds is written down in `account` as well.
+    #[must_use]
+    pub fn counted_in(self, account: &'static ByteAccount) -> Self {
+        self.lock().account = Some(account);
+        self
+    }
+
+    /// Bytes written down in the account; less than a lot never is.
+    pub fn noted(&self) -> usize {
+        self.lock().noted
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<C, T>> {
@@ -145,7 +179,8 @@ impl<C, T> Mailbox<C, T> {
             return Err(PushError::Full(item));
         }
         inner.items.push_back(item);
-        inner.bytes += bytes;
+        let held = inner.bytes + bytes;
+        inner.set_bytes(held);
         let waker = self.signal(&inner);
         drop(inner);
         if let Some(waker) = waker {
@@ -162,7 +197,8 @@ impl<C, T> Mailbox<C, T> {
             return false;
         }
         inner.items.push_back(item);
-        inner.bytes += bytes;
+        let held = inner.bytes + bytes;
+        inner.set_bytes(held);
         let waker = self.signal(&inner);
         drop(inner);
         if let Some(waker) = waker {
@@ -181,7 +217,8 @@ impl<C, T> Mailbox<C, T> {
         let mut inner = self.lock();
         let index = inner.items.iter().position(may_go)?;
         let item = inner.items.remove(index)?;
-        inner.bytes -= size(&item);
+        let held = inner.bytes - size(&item);
+        inner.set_bytes(held);
         let waker = inner.next_in_line();
         drop(inner);
         if let Some(waker) = waker {
@@ -259,18 +296,19 @@ impl<C, T> Mailbox<C, T> {
         let mut inner = self.lock();
         if inner.bytes <= budget_bytes && into.is_empty() {
             std::mem::swap(&mut inner.items, into);
-            inner.bytes = 0;
+            inner.set_bytes(0);
         } else {
-            let mut taken = 0;
+            let (mut taken, mut held) = (0, inner.bytes);
             while let Some(item) = inner.items.pop_front() {
                 let bytes = size(&item);
                 taken += bytes;
-                inner.bytes -= bytes;
+                held -= bytes;
                 into.push_back(item);
                 if taken >= budget_bytes {
                     break;
                 }
             }
+            inner.set_bytes(held);
         }
         let left = !inner.items.is_empty();
         if !left && inner.commands.is_empty() {
@@ -288,7 +326,7 @@ impl<C, T> Mailbox<C, T> {
     pub fn close(&self) -> VecDeque<T> {
         let mut inner = self.lock();
         inner.closed = true;
-        inner.bytes = 0;
+        inner.set_bytes(0);
         // Dropped once the lock is free: a command or a waker may reach back here.
         let commands = std::mem::take(&mut inner.commands);
         let receiver = inner.receiver.take();
@@ -300,6 +338,13 @@ impl<C, T> Mailbox<C, T> {
             waiter.waker.wake();
         }
         items
+    }
+}
+
+impl<C, T> Drop for Inner<C, T> {
+    /// What is dropped with its mailbox is held no longer.
+    fn drop(&mut self) {
+        self.set_bytes(0);
     }
 }
 
@@ -377,7 +422,8 @@ impl<C, T> Future for Push<'_, C, T> {
         };
         if first && inner.has_room(this.bytes) {
             inner.items.push_back(item);
-            inner.bytes += this.bytes;
+            let held = inner.bytes + this.bytes;
+            inner.set_bytes(held);
             if this.ticket.take().is_some() {
                 inner.waiters.pop_front();
             }

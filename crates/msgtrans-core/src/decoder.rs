@@ -232,6 +232,12 @@ impl Decoder {
         self.chunk.len().saturating_add(self.partial.len())
     }
 
+    /// What has come of a frame whose rest has not, in bytes; `None` between two frames.
+    #[inline]
+    pub fn incomplete(&self) -> Option<usize> {
+        (!self.partial.is_empty()).then_some(self.partial.len())
+    }
+
     /// Remembers the error and lets go of everything behind it.
     #[cold]
     fn fail(&mut self, error: DecodeError) {

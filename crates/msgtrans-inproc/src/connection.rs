@@ -278,6 +278,10 @@ impl Connection for InprocConnection {
         self.progress
     }
 
+    fn peer_gone(&self) -> bool {
+        self.incoming.lock().writer != Writer::Open
+    }
+
     fn info(&self) -> &ConnectionInfo {
         &self.info
     }

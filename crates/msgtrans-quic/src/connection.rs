@@ -382,6 +382,14 @@ impl Connection for QuicConnection {
         progress
     }
 
+    fn peer_gone(&self) -> bool {
+        self.ended || self.connection.close_reason().is_some()
+    }
+
+    fn incomplete(&self) -> Option<usize> {
+        self.decoder.incomplete()
+    }
+
     fn info(&self) -> &ConnectionInfo {
         &self.info
     }

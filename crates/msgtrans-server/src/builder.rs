@@ -24,6 +24,8 @@ pub(crate) struct ServerConfig {
     pub(crate) drain_timeout: Duration,
     pub(crate) events: Bounds,
     pub(crate) control_interval: Duration,
+    /// `None`: a quarter of the memory that there is.
+    pub(crate) memory_budget: Option<usize>,
 }
 
 /// Builds a [`TransportServer`]. [`build`](Self::build) checks everything and binds.
@@ -57,6 +59,7 @@ impl<S: Schemes> TransportServerBuilder<S> {
                     bytes: 16 * 1024 * 1024,
                 },
                 control_interval: control::INTERVAL,
+                memory_budget: None,
             },
             session: SessionConfig::default(),
             middleware: Vec::new(),
@@ -177,6 +180,16 @@ impl<S: Schemes> TransportServerBuilder<S> {
         self
     }
 
+    /// Bytes a second that must come of a packet that has begun to arrive, counted over each `window`; 256 over 30 s by
+    /// default. A peer below it is cut with code 7 (timeout). Silence between packets is no concern of this, nor is what
+    /// a slow handler keeps this side from reading.
+    #[must_use]
+    pub fn min_frame_rate(mut self, bytes_per_second: u32, window: Duration) -> Self {
+        self.session.frame_rate_min = bytes_per_second;
+        self.session.frame_rate_window = window;
+        self
+    }
+
     /// Every bound and deadline of a session, for what has no method of its own here.
     #[must_use]
     pub fn session_config(mut self, change: impl FnOnce(&mut SessionConfig)) -> Self {
@@ -188,6 +201,19 @@ impl<S: Schemes> TransportServerBuilder<S> {
     #[must_use]
     pub fn events_bounds(mut self, items: usize, bytes: usize) -> Self {
         self.config.events = Bounds { items, bytes };
+        self
+    }
+
+    /// Bytes that the sessions of the whole process may hold: packets queued to be written or handled, and those of which
+    /// not all has come. From 1 MiB; by default a quarter of the machine's memory, or of the control group's limit.
+    ///
+    /// From 80 % on idle buffers are given back. From 90 % on nobody new comes in (code 6, "overloaded", with a time to
+    /// come back). From 95 % on this server cuts its sessions that hold the most, counted as
+    /// [`Rejections::memory`](msgtrans_session::Rejections). What a session holds below 32 KiB is not counted, nor what
+    /// handlers keep.
+    #[must_use]
+    pub fn memory_budget(mut self, bytes: usize) -> Self {
+        self.config.memory_budget = Some(bytes);
         self
     }
 
@@ -248,6 +274,7 @@ impl<S: Schemes> TransportServerBuilder<S> {
             drain_timeout,
             events,
             control_interval,
+            memory_budget,
         } = &self.config;
         for (field, value) in [
             ("max_connections", *max_connections),
@@ -263,6 +290,13 @@ impl<S: Schemes> TransportServerBuilder<S> {
                     "must be from 1 to 1099511627776",
                 ));
             }
+        }
+        if let Some(bytes) = memory_budget.filter(|bytes| !(1 << 20..=1 << 40).contains(bytes)) {
+            return Err(ConfigError::new(
+                "memory_budget",
+                bytes,
+                "must be from 1048576 to 1099511627776",
+            ));
         }
         if drain_timeout.is_zero() || *drain_timeout > Duration::from_secs(24 * 3600) {
             let value = format!("{drain_timeout:?}");

@@ -10,6 +10,7 @@ mod admission;
 mod broadcast;
 mod builder;
 mod control;
+mod memory;
 mod server;
 mod shutdown;
 

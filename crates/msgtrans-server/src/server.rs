@@ -4,8 +4,9 @@ use std::future::{Future, IntoFuture, Ready, ready};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
-use msgtrans_actor::{TaskGroup, Timers};
+use msgtrans_actor::{BellGuard, TaskGroup, Timers};
 use msgtrans_core::{
     CloseReason, Code, ConfigError, HandlerError, Packet, RequestError, SendError, SendErrorKind,
     SessionId, TransportError, WireVersions,
@@ -14,7 +15,7 @@ use msgtrans_lockfree::{Counter, LockFreeHashMap};
 use msgtrans_session::{
     EventSink, EventStream, Handler, Handlers, MessageFn, Middleware, RateLimiter, Refusal,
     RequestFn, RuntimeStats, Session, SessionConfig, SessionHooks, SessionRuntime, TransportStats,
-    in_handler, service,
+    in_handler, ring_when_held, service,
 };
 use msgtrans_transport::{Endpoint, IntoServerProtocol, ListenContext, Listener, Schemes};
 use tokio::sync::{Semaphore, watch};
@@ -24,6 +25,7 @@ use crate::admission::Addresses;
 use crate::broadcast::{Broadcast, BroadcastReport};
 use crate::builder::{ServerConfig, TransportServerBuilder};
 use crate::control::{self, Control, Ebb, ProcessStats};
+use crate::memory::MemoryBudget;
 use crate::shutdown::{self, ShutdownReport};
 
 /// A server. Cheap to clone; every clone is the same server.
@@ -38,6 +40,9 @@ pub struct TransportServer<S> {
 /// Shared by every handle, not by the server's own tasks: when the last handle is gone the server stops.
 struct Owner(Arc<Inner>);
 
+/// When a peer that finds no memory may come back.
+const COME_BACK: Duration = Duration::from_secs(1);
+
 impl Drop for Owner {
     fn drop(&mut self) {
         self.0.stopping.store(true, Ordering::Release);
@@ -47,6 +52,7 @@ impl Drop for Owner {
             .for_each(|_, session| session.close(Code::GOING_AWAY, "the server was dropped"));
         self.0.events.finish();
         self.0.control.stop();
+        *lock(&self.0.bell) = None;
     }
 }
 
@@ -83,6 +89,9 @@ pub(crate) struct Inner {
     stats: Arc<RuntimeStats>,
     pub(crate) listener_counters: ListenerCounters,
     control: Control,
+    pub(crate) memory: MemoryBudget,
+    /// Rings while too much is held; kept as long as the control loop runs.
+    bell: Mutex<Option<BellGuard>>,
     stopping: AtomicBool,
     done: watch::Sender<Option<ShutdownReport>>,
 }
@@ -171,6 +180,9 @@ impl<S: Schemes> TransportServer<S> {
                 task: None,
             })
             .collect();
+        let memory = config
+            .memory_budget
+            .map_or_else(MemoryBudget::quarter, MemoryBudget);
         let inner = Inner {
             addresses: Arc::new(Addresses::new(
                 config.max_connections_per_address,
@@ -194,6 +206,8 @@ impl<S: Schemes> TransportServer<S> {
             stats: Arc::new(RuntimeStats::new("server")),
             listener_counters: ListenerCounters::default(),
             control: Control::new(),
+            memory,
+            bell: Mutex::new(None),
             stopping: AtomicBool::new(false),
             done: watch::Sender::new(None),
         };
@@ -569,8 +583,22 @@ impl Inner {
     fn start_control(self: &Arc<Self>) {
         // Weak: the loop does not keep a server alive that everybody has dropped.
         let (upkeep, sessions) = (Arc::downgrade(self), Arc::downgrade(self));
+        let (ringing, shedding) = (Arc::downgrade(self), Arc::downgrade(self));
+        *lock(&self.bell) = Some(ring_when_held(self.memory.tight(), move || {
+            if let Some(inner) = ringing.upgrade() {
+                inner.control.press();
+            }
+        }));
         self.control.start(
             self.config.control_interval,
+            self.memory,
+            move || {
+                shedding.upgrade().is_some_and(|inner| {
+                    inner
+                        .memory
+                        .shed(|each| inner.sessions.for_each(|_, session| each(session)))
+                })
+            },
             move || {
                 if let Some(inner) = upkeep.upgrade() {
                     control::drop_removed(&inner.sessions);
@@ -617,6 +645,12 @@ impl SessionHooks for Hooks {
         };
         if inner.stopping.load(Ordering::Acquire) {
             return Err(Refusal::new(Code::GOING_AWAY, "the server shuts down"));
+        }
+        if inner.memory.is_full() {
+            return Err(Refusal {
+                retry_after: Some(COME_BACK),
+                ..Refusal::new(Code::OVERLOADED, "too many bytes are held already")
+            });
         }
         // A place is taken before the handler decides: it may think about any number of peers at once.
         let max = inner.config.max_connections;

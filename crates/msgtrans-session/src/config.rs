@@ -43,6 +43,12 @@ pub struct SessionConfig {
     pub idle_timeout_v1: Duration,
     /// How long a silent peer is waited for before it counts as a version 1 peer that listens first; 1 s.
     pub listen_first_after: Duration,
+    /// Bytes a second that must come of a packet under way, on average over each
+    /// [`frame_rate_window`](Self::frame_rate_window); below, the peer is cut with code 7 (timeout); 256. Between two packets a
+    /// peer may be silent, and what this side does not read, because a handler is slow, counts against nobody.
+    pub frame_rate_min: u32,
+    /// How long bytes of a packet under way are counted before they are judged: a link may fail for so long; 30 s.
+    pub frame_rate_window: Duration,
     /// Compress payloads where the peer takes it; off by default.
     pub compression: Option<CompressionConfig>,
     /// Messages a session may send; off by default.
@@ -67,6 +73,8 @@ impl std::fmt::Debug for SessionConfig {
             heartbeat,
             idle_timeout_v1,
             listen_first_after,
+            frame_rate_min,
+            frame_rate_window,
             compression,
             rate_limit,
             auth,
@@ -85,6 +93,8 @@ impl std::fmt::Debug for SessionConfig {
             .field("heartbeat", heartbeat)
             .field("idle_timeout_v1", idle_timeout_v1)
             .field("listen_first_after", listen_first_after)
+            .field("frame_rate_min", frame_rate_min)
+            .field("frame_rate_window", frame_rate_window)
             .field("compression", compression)
             .field("rate_limit", rate_limit)
             .field("auth", &Redacted::of(auth))
@@ -111,6 +121,8 @@ impl Default for SessionConfig {
             heartbeat: Duration::from_secs(15),
             idle_timeout_v1: Duration::from_secs(300),
             listen_first_after: Duration::from_secs(1),
+            frame_rate_min: 256,
+            frame_rate_window: Duration::from_secs(30),
             compression: None,
             rate_limit: None,
             auth: None,
@@ -144,6 +156,9 @@ impl SessionConfig {
         time("heartbeat", self.heartbeat, ms(5_000), ms(300_000))?;
         time("idle_timeout_v1", self.idle_timeout_v1, ms(1_000), day)?;
         time("listen_first_after", self.listen_first_after, ms(10), day)?;
+        let rate = usize::try_from(self.frame_rate_min).unwrap_or(usize::MAX);
+        between("frame_rate_min", rate, 1, 1 << 20)?;
+        time("frame_rate_window", self.frame_rate_window, ms(100), day)?;
         if let Some(auth) = self.auth.as_ref().filter(|auth| auth.len() > 12 * 1024) {
             return Err(ConfigError::new(
                 "auth",

@@ -36,7 +36,7 @@ pub use rate_limit::{RateLimiter, RateLimiterConfig};
 pub use rejections::{Rejection, Rejections};
 pub use runtime::{Handlers, SessionHooks, SessionRuntime};
 pub use service::{BoxFuture, LaneFuture, Service, service};
-pub use session::Session;
+pub use session::{Session, held_bytes, ring_when_held};
 pub use stats::{LatencyStats, RuntimeStats, SessionStats, TransportStats};
 
 /// Parts that fuzzers reach without a session around them. Not part of the interface.

@@ -157,6 +157,13 @@ impl Pass {
             .is_some_and(|out| !out.is_empty() || out.has_confirmations())
     }
 
+    /// Bytes that wait for the handler or to be written.
+    pub(crate) fn held(&self) -> usize {
+        self.inbound_bytes
+            .saturating_add(self.out_len())
+            .saturating_add(self.batch.bytes())
+    }
+
     /// Bytes not yet written.
     pub(crate) fn out_len(&self) -> usize {
         self.out.as_ref().map_or(0, OutboundBatch::len)

@@ -77,6 +77,8 @@ reasons! {
     unauthorized = Unauthorized => "unauthorized";
     /// There was no room for its session.
     overloaded = Overloaded => "overloaded";
+    /// It held the most while the process held too many bytes.
+    memory = Memory => "memory";
     /// It was silent for too long, or too slow with its handshake or a frame.
     timeout = Timeout => "timeout";
     /// It did not read what was written to it.

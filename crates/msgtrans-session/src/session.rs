@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use msgtrans_actor::{Mailbox, PushError};
+use msgtrans_actor::{BellGuard, ByteAccount, Mailbox, PushError};
 use msgtrans_core::{
     CloseReason, Code, Compression, ConnectionInfo, EncodeError, Features, Goodbye, HEADER_LEN,
     Packet, PacketType, RequestError, SendError, SendErrorKind, SessionId, WireVersion,
@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Close(CloseReason),
     /// Tell the peer to start nothing new, end when the work is done.
     Drain(Goodbye),
+    /// End it at once: it holds too much.
+    Shed,
     /// A request of this side is no longer awaited.
     Cancel(u32),
     /// Deadlines have changed while nothing else would wake the task.
@@ -62,6 +64,10 @@ pub(crate) struct Shared {
     pub(crate) info: ConnectionInfo,
     pub(crate) runtime: Arc<SessionRuntime>,
     pub(crate) mailbox: Mailbox<Command, Outgoing>,
+    /// Bytes that the task has written down in [`HELD`], beside those of the mailbox. Written by the task alone.
+    pub(crate) held: AtomicUsize,
+    /// Whether the session was cut for what it holds.
+    shed: AtomicBool,
     requests: Mutex<RequestTable>,
     /// Set by who inserts a request, cleared by the task when it looks at the deadlines; the mailbox or the pass brings
     /// the task there.
@@ -87,6 +93,23 @@ pub(crate) struct Shared {
     pub(crate) counters: SessionCounters,
 }
 
+/// What all sessions of the process hold: packets queued to be written or handled, bytes encoded and not written, packets
+/// of which not all has come.
+pub(crate) static HELD: ByteAccount = ByteAccount::new();
+
+/// Bytes that all sessions of the process hold, written down in lots of 32 KiB: packets queued to be written or handled,
+/// bytes encoded and not yet written, packets of which not all has come. What a session holds below one lot is not
+/// counted, and neither is what handlers keep.
+pub fn held_bytes() -> usize {
+    HELD.held()
+}
+
+/// `bell` rings whenever a session takes more while all hold `from` bytes or more, until the guard is dropped. It is
+/// called within a session's pass or queue: it may leave word, and must not wait.
+pub fn ring_when_held(from: usize, bell: impl Fn() + Send + Sync + 'static) -> BellGuard {
+    HELD.ring_from(from, bell)
+}
+
 static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
 
 impl Shared {
@@ -95,8 +118,10 @@ impl Shared {
             key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
             id: AtomicU64::new(id.as_u64()),
             info,
-            mailbox: Mailbox::new(runtime.config.outbound),
+            mailbox: Mailbox::new(runtime.config.outbound).counted_in(&HELD),
             runtime,
+            held: AtomicUsize::new(0),
+            shed: AtomicBool::new(false),
             requests: Mutex::default(),
             deadlines_changed: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
@@ -513,6 +538,24 @@ impl Session {
         self.shared
             .mailbox
             .command(Command::Close(CloseReason::local(code, reason)));
+    }
+
+    /// Bytes that the session holds, as [`held_bytes`] counts.
+    pub fn held_bytes(&self) -> usize {
+        let held = self.shared.held.load(Ordering::Relaxed);
+        held.saturating_add(self.shared.mailbox.noted())
+    }
+
+    /// Cuts the session at once, without another word, for what it holds: counted as the rejection "memory".
+    pub fn shed(&self) {
+        if !self.shared.shed.swap(true, Ordering::Relaxed) {
+            self.shared.mailbox.command(Command::Shed);
+        }
+    }
+
+    /// Whether [`shed`](Self::shed) was called; the session may not have ended yet.
+    pub fn is_shed(&self) -> bool {
+        self.shared.shed.load(Ordering::Relaxed)
     }
 
     /// Tells the peer to start nothing new, and ends the session when what runs is done.

@@ -56,6 +56,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for TlsConnection<S> {
         self.0.progress()
     }
 
+    fn incomplete(&self) -> Option<usize> {
+        self.0.incomplete()
+    }
+
+    fn peer_gone(&self) -> bool {
+        self.0.peer_gone()
+    }
+
     fn info(&self) -> &ConnectionInfo {
         self.0.info()
     }

@@ -1,7 +1,7 @@
 //! Dialling: a connected socket with the configured options.
 
 use msgtrans_core::{ConnectError, ConnectionInfo, PeerAddress, WireVersions};
-use msgtrans_transport::socket::dial;
+use msgtrans_transport::socket::{dial, tcp_peer_gone};
 use msgtrans_transport::{
     BoxFuture, Connection, Connector, DialContext, ProtocolConfig, StreamConnection,
 };
@@ -42,7 +42,8 @@ impl Connector for TcpClientConfig {
                     .await;
             }
             let info = ConnectionInfo::new(SCHEME, peer);
-            let connection = StreamConnection::new(stream, info, accept, context.limits, false);
+            let connection = StreamConnection::new(stream, info, accept, context.limits, false)
+                .with_peer_gone(tcp_peer_gone);
             Ok(Box::new(connection) as Box<dyn Connection>)
         })
     }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use msgtrans_core::{BindError, ConnectionInfo, Limits, PeerAddress, WireVersions};
 #[cfg(feature = "tls")]
 use msgtrans_tls::rustls::ServerConfig;
-use msgtrans_transport::socket::{TcpOptions, listen};
+use msgtrans_transport::socket::{TcpOptions, listen, tcp_peer_gone};
 use msgtrans_transport::{
     AcceptError, BoxFuture, Endpoint, Incoming, ListenContext, Listener, ProtocolConfig,
     ServerProtocol, StreamConnection,
@@ -97,7 +97,8 @@ impl Listener for SocketListener {
             }));
         }
         let info = ConnectionInfo::new(SCHEME, peer);
-        let connection = StreamConnection::new(stream, info, self.accept, self.limits, false);
+        let connection = StreamConnection::new(stream, info, self.accept, self.limits, false)
+            .with_peer_gone(tcp_peer_gone);
         Poll::Ready(Ok(Incoming::Connection(Box::new(connection))))
     }
 

@@ -8,7 +8,7 @@ use msgtrans_core::{ConfigError, ConnectError, ConnectionInfo, PeerAddress};
 use msgtrans_core::{Limits, WireVersion, WireVersions};
 use msgtrans_tls::rustls::{ClientConfig, ServerConfig};
 use msgtrans_tls::{ClientTls, Identity, Roots, ServerTls, SpkiPin};
-use msgtrans_transport::socket::first_bytes;
+use msgtrans_transport::socket::{first_bytes, tcp_peer_gone};
 use msgtrans_transport::{Connection, Endpoint, EndpointOptions, StreamConnection};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -230,9 +230,10 @@ impl ClientTlsSource {
             .map_err(|error| failed(endpoint.to_string(), &error))?;
         let alpn = stream.get_ref().1.alpn_protocol();
         let (info, accept) = agreed(alpn, peer, wire);
-        Ok(Box::new(TlsConnection(StreamConnection::new(
-            stream, info, accept, limits, true,
-        ))))
+        Ok(Box::new(TlsConnection(
+            StreamConnection::new(stream, info, accept, limits, true)
+                .with_peer_gone(|stream| tcp_peer_gone(stream.get_ref().0)),
+        )))
     }
 }
 
@@ -251,9 +252,10 @@ pub(crate) async fn accept(
         .map_err(|error| failed(peer.to_string(), &error))?;
     let alpn = stream.get_ref().1.alpn_protocol();
     let (info, accept) = agreed(alpn, peer, wire);
-    Ok(Box::new(TlsConnection(StreamConnection::new(
-        stream, info, accept, limits, true,
-    ))))
+    Ok(Box::new(TlsConnection(
+        StreamConnection::new(stream, info, accept, limits, true)
+            .with_peer_gone(|stream| tcp_peer_gone(stream.get_ref().0)),
+    )))
 }
 
 /// What ALPN says holds for every frame; without it the first frame decides.

@@ -103,6 +103,22 @@ pub trait Connection: Send {
     /// Bytes that have passed so far.
     fn progress(&self) -> Progress;
 
+    /// What is held of a packet of which not all has come, in bytes; `None` between two packets.
+    ///
+    /// Asked once a pass that has read. A session cuts a peer that lets a packet dawdle, and counts these bytes as its
+    /// own; where packets arrive whole there is nothing to say.
+    fn incomplete(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether the peer is known to have ended its side or gone, though what it sent before may not have been read.
+    ///
+    /// Asked while a session does not read because its handler is busy: the end itself would be seen only behind
+    /// everything that came before it. `false` where nothing is known.
+    fn peer_gone(&self) -> bool {
+        false
+    }
+
     /// Who is at the other end, over which protocol.
     fn info(&self) -> &ConnectionInfo;
 }

@@ -3,11 +3,13 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::task::Poll;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use msgtrans_core::{BindError, ConfigError, ConnectError};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::{Interest, Ready};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 use crate::endpoint::{Endpoint, EndpointOptions};
@@ -31,6 +33,21 @@ pub async fn first_bytes(stream: &TcpStream) {
         Poll::Pending
     })
     .await;
+}
+
+/// Whether the peer of `stream` has ended its side, however much of what it sent lies unread. Costs no system call: the
+/// kernel has said so already, or has not.
+pub fn tcp_peer_gone(stream: &TcpStream) -> bool {
+    read_closed(stream.ready(Interest::READABLE))
+}
+
+/// The same for sockets of other kinds: `ready` is theirs, for reading.
+pub fn read_closed(ready: impl Future<Output = io::Result<Ready>>) -> bool {
+    match pin!(ready).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+        Poll::Ready(Err(_)) => true,
+        Poll::Pending => false,
+    }
 }
 
 /// Options of a TCP socket, the same for every protocol over TCP. In a URL: `nodelay`, `keepalive`, `send_buffer`,

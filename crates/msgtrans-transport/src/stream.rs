@@ -48,6 +48,8 @@ pub struct StreamConnection<S> {
     version: Option<WireVersion>,
     ended: bool,
     closing: Option<Closing>,
+    /// Whether the stream's peer has gone, as far as the stream knows without being read.
+    peer_gone: fn(&S) -> bool,
 }
 
 #[derive(Debug)]
@@ -76,7 +78,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamConnection<S> {
             version: None,
             ended: false,
             closing: None,
+            peer_gone: |_| false,
         }
+    }
+
+    /// Asks `peer_gone` whether the peer has ended its side, where nothing is read for a while: see
+    /// [`Connection::peer_gone`], and [`tcp_peer_gone`](crate::socket::tcp_peer_gone).
+    #[must_use]
+    pub fn with_peer_gone(mut self, peer_gone: fn(&S) -> bool) -> Self {
+        self.peer_gone = peer_gone;
+        self
     }
 
     /// One read to where the decoder wants it.
@@ -234,6 +245,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
 
     fn progress(&self) -> Progress {
         self.progress
+    }
+
+    fn incomplete(&self) -> Option<usize> {
+        self.decoder.incomplete()
+    }
+
+    fn peer_gone(&self) -> bool {
+        self.ended || (self.peer_gone)(&self.stream)
     }
 
     fn info(&self) -> &ConnectionInfo {

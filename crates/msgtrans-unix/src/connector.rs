@@ -35,7 +35,8 @@ impl Connector for UnixClientConfig {
             };
             let peer = PeerAddress::Local(self.path().to_string_lossy().into_owned());
             let info = ConnectionInfo::new(SCHEME, peer);
-            let connection = StreamConnection::new(stream, info, accept, context.limits, false);
+            let connection = StreamConnection::new(stream, info, accept, context.limits, false)
+                .with_peer_gone(crate::peer_gone);
             Ok(Box::new(connection) as Box<dyn Connection>)
         })
     }

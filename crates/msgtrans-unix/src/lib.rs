@@ -18,3 +18,8 @@ pub use config::{UnixClientConfig, UnixServerConfig};
 
 /// The URL scheme of this protocol.
 pub const SCHEME: &str = "unix";
+
+/// Whether the peer of `stream` has ended its side, however much of what it sent lies unread.
+fn peer_gone(stream: &tokio::net::UnixStream) -> bool {
+    msgtrans_transport::socket::read_closed(stream.ready(tokio::io::Interest::READABLE))
+}

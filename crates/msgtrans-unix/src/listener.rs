@@ -60,7 +60,8 @@ impl Listener for UnixSocketListener {
         // The other end of a Unix socket has no name of its own.
         let peer = PeerAddress::Local(self.local.path().to_owned());
         let info = ConnectionInfo::new(SCHEME, peer);
-        let connection = StreamConnection::new(stream, info, self.accept, self.limits, false);
+        let connection = StreamConnection::new(stream, info, self.accept, self.limits, false)
+            .with_peer_gone(crate::peer_gone);
         Poll::Ready(Ok(Incoming::Connection(Box::new(connection))))
     }
 

@@ -76,6 +76,8 @@ pub struct WebSocketConnection<S> {
     /// its rest.
     mid_batch: bool,
     closing: Closing,
+    /// Whether the stream's peer has gone, as far as the stream knows without being read.
+    peer_gone: fn(&S) -> bool,
 }
 
 /// What ended reading.
@@ -134,7 +136,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             control: BytesMut::new(),
             mid_batch: false,
             closing: Closing::Open,
+            peer_gone: |_| false,
         }
+    }
+
+    /// Asks `peer_gone` whether the peer has ended its side, where nothing is read for a while: see
+    /// [`Connection::peer_gone`].
+    #[must_use]
+    pub fn with_peer_gone(mut self, peer_gone: fn(&S) -> bool) -> Self {
+        self.peer_gone = peer_gone;
+        self
     }
 
     /// Turns what has been read into packets until the budget is spent, a frame is cut off, or the peer
@@ -579,6 +590,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
 
     fn progress(&self) -> Progress {
         self.progress
+    }
+
+    fn peer_gone(&self) -> bool {
+        self.ended || self.peer_closed || (self.peer_gone)(&self.stream)
+    }
+
+    fn incomplete(&self) -> Option<usize> {
+        self.reader
+            .is_partial()
+            .then(|| self.reader.partial_message().len())
     }
 
     fn info(&self) -> &ConnectionInfo {

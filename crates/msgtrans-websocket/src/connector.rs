@@ -1,7 +1,7 @@
 //! The client's side of the seam: dial, TLS where asked for, upgrade.
 
 use msgtrans_core::{ConnectError, ConnectionInfo, PeerAddress, WireVersions};
-use msgtrans_transport::socket::dial;
+use msgtrans_transport::socket::{dial, tcp_peer_gone};
 use msgtrans_transport::{BoxFuture, Connection, Connector, DialContext, ProtocolConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -29,7 +29,10 @@ impl Connector for WebSocketClientConfig {
             if let Some(tls) = &self.tls {
                 let stream = tls.connect(stream, &address).await?;
                 let info = ConnectionInfo::new(SCHEME_TLS, peer).secure();
-                return upgrade(self, stream, info, context, true).await;
+                return upgrade(self, stream, info, context, true, |stream| {
+                    tcp_peer_gone(stream.get_ref().0)
+                })
+                .await;
             }
             upgrade(
                 self,
@@ -37,6 +40,7 @@ impl Connector for WebSocketClientConfig {
                 ConnectionInfo::new(SCHEME, peer),
                 context,
                 false,
+                tcp_peer_gone,
             )
             .await
         })
@@ -53,6 +57,7 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     info: ConnectionInfo,
     context: &DialContext,
     buffered: bool,
+    peer_gone: fn(&S) -> bool,
 ) -> Result<Box<dyn Connection>, ConnectError> {
     // A client that offers both versions says in the context which one this attempt is for.
     let wire = match config.wire {
@@ -65,7 +70,7 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         Some(version) => info.negotiated(version),
         None => info,
     };
-    Ok(Box::new(WebSocketConnection::new(
+    let connection = WebSocketConnection::new(
         stream,
         Role::Client,
         upgraded.early,
@@ -73,5 +78,6 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         wire,
         context.limits,
         buffered,
-    )))
+    );
+    Ok(Box::new(connection.with_peer_gone(peer_gone)))
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use msgtrans_core::{BindError, ConnectError, ConnectionInfo, Limits, PeerAddress, WireVersions};
 #[cfg(feature = "tls")]
 use msgtrans_tls::rustls::ServerConfig;
-use msgtrans_transport::socket::{TcpOptions, first_bytes, listen};
+use msgtrans_transport::socket::{TcpOptions, first_bytes, listen, tcp_peer_gone};
 use msgtrans_transport::{
     AcceptError, BoxFuture, Connection, Endpoint, Incoming, ListenContext, Listener,
     ProtocolConfig, ServerProtocol,
@@ -137,11 +137,25 @@ async fn shake_hands(
         let mut stream = Box::pin(crate::tls::accept(config.clone(), stream, &peer)).await?;
         let upgraded = upgrade::accept(&mut stream, &peer, &shared.policy).await?;
         let info = ConnectionInfo::new(SCHEME_TLS, peer).secure();
-        return Ok(connection(stream, upgraded, info, &shared, true));
+        return Ok(connection(
+            stream,
+            upgraded,
+            info,
+            &shared,
+            true,
+            |stream| tcp_peer_gone(stream.get_ref().0),
+        ));
     }
     let upgraded = upgrade::accept(&mut stream, &peer, &shared.policy).await?;
     let info = ConnectionInfo::new(SCHEME, peer);
-    Ok(connection(stream, upgraded, info, &shared, false))
+    Ok(connection(
+        stream,
+        upgraded,
+        info,
+        &shared,
+        false,
+        tcp_peer_gone,
+    ))
 }
 
 fn connection<S>(
@@ -150,6 +164,7 @@ fn connection<S>(
     info: ConnectionInfo,
     shared: &Shared,
     buffered: bool,
+    peer_gone: fn(&S) -> bool,
 ) -> Box<dyn Connection>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -158,7 +173,7 @@ where
         Some(version) => info.negotiated(version),
         None => info,
     };
-    Box::new(WebSocketConnection::new(
+    let connection = WebSocketConnection::new(
         stream,
         Role::Server,
         upgraded.early,
@@ -166,5 +181,6 @@ where
         shared.wire,
         shared.limits,
         buffered,
-    ))
+    );
+    Box::new(connection.with_peer_gone(peer_gone))
 }

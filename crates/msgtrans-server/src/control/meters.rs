@@ -17,6 +17,8 @@ pub(super) struct Meters {
     frame_buffer_hit_rate: Gauge,
     buffer_pool_bytes: Gauge,
     read_buffer_shared_bytes: Gauge,
+    held_bytes: Gauge,
+    memory_budget: Gauge,
 }
 
 impl Meters {
@@ -30,6 +32,8 @@ impl Meters {
             frame_buffer_hit_rate: gauge!("msgtrans_frame_buffer_hit_rate"),
             buffer_pool_bytes: gauge!("msgtrans_buffer_pool_bytes"),
             read_buffer_shared_bytes: gauge!("msgtrans_read_buffer_shared_bytes"),
+            held_bytes: gauge!("msgtrans_held_bytes"),
+            memory_budget: gauge!("msgtrans_memory_budget_bytes"),
         }
     }
 
@@ -51,5 +55,7 @@ impl Meters {
         self.buffer_pool_bytes.set(stats.buffer_pool_bytes as f64);
         self.read_buffer_shared_bytes
             .set(stats.read_buffer_shared_bytes as f64);
+        self.held_bytes.set(stats.held_bytes as f64);
+        self.memory_budget.set(stats.memory_budget as f64);
     }
 }

@@ -17,6 +17,7 @@ mod process;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ use tokio::sync::oneshot;
 pub(crate) use ebb::Ebb;
 use meters::Meters;
 
+use crate::memory::MemoryBudget;
+
 /// Between two ticks, unless the builder says otherwise. A sample takes some 20 µs, so this is nothing; memory that
 /// a burst needed is held for 10 to 20 s after it.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
@@ -40,6 +43,12 @@ pub(crate) const INTERVAL_MAX: Duration = Duration::from_secs(3600);
 
 /// From the word that sessions are going until memory is given back: the last of them and their tasks go meanwhile.
 const EBB_SETTLES: Duration = Duration::from_millis(200);
+
+/// From the moment that sessions were cut for what they hold until it is seen whether that was enough.
+const SHED_SETTLES: Duration = Duration::from_millis(100);
+
+/// Memory is not given back more often than this because much is held: it would be taken anew at once.
+const TRIM_AGAIN: Duration = Duration::from_secs(1);
 
 // Commands come from callers who wait, or who want the same thing twice; a full channel refuses.
 const COMMANDS_MAX: usize = 64;
@@ -74,6 +83,11 @@ pub struct ProcessStats {
     pub buffer_pool_bytes: usize,
     /// Bytes of the pooled buffers that are free.
     pub read_buffer_shared_bytes: usize,
+    /// Bytes that the sessions of the process hold; see
+    /// [`memory_budget`](crate::TransportServerBuilder::memory_budget).
+    pub held_bytes: usize,
+    /// This server's budget of them.
+    pub memory_budget: usize,
     /// Times that this server's loop has given memory back: on a tick, when asked, after a crowd has gone.
     pub trims: u64,
     /// Sessions of this server.
@@ -95,6 +109,8 @@ impl ProcessStats {
             frame_buffer_hit_rate: 1.0,
             buffer_pool_bytes: 0,
             read_buffer_shared_bytes: 0,
+            held_bytes: 0,
+            memory_budget: 0,
             trims: 0,
             sessions: 0,
         }
@@ -106,6 +122,8 @@ enum Command {
     Sample(oneshot::Sender<ProcessStats>),
     /// Free the buffers now.
     Trim,
+    /// Many bytes are held: give back what is idle, and see whether sessions must go.
+    Press,
     /// Many sessions are going: give back what they had, once they have gone.
     Ebb,
 }
@@ -116,6 +134,8 @@ pub(crate) struct Control {
     commands: Mutex<Option<Sender<Command>>>,
     /// The loop's end until it starts. Made early, so that a stop before the start is not lost.
     waiting: Mutex<Option<Receiver<Command>>>,
+    /// Whether the loop has been told that many bytes are held and has not looked since.
+    pressed: Arc<AtomicBool>,
     latest: Arc<Mutex<ProcessStats>>,
 }
 
@@ -126,6 +146,7 @@ impl Control {
         Self {
             commands: Mutex::new(Some(sender)),
             waiting: Mutex::new(Some(receiver)),
+            pressed: Arc::new(AtomicBool::new(false)),
             latest: Arc::new(Mutex::new(ProcessStats::unknown())),
         }
     }
@@ -136,6 +157,8 @@ impl Control {
     pub(crate) fn start(
         &self,
         interval: Duration,
+        memory: MemoryBudget,
+        shed: impl FnMut() -> bool + Send + 'static,
         upkeep: impl FnMut() + Send + 'static,
         sessions: impl Fn() -> usize + Send + 'static,
     ) {
@@ -143,6 +166,10 @@ impl Control {
             return;
         };
         let mut rounds = Rounds {
+            memory,
+            shed: Box::new(shed),
+            pressed: self.pressed.clone(),
+            trimmed: None,
             upkeep,
             sessions,
             // Here and not on the thread, so that they belong to the recorder of the caller.
@@ -183,6 +210,13 @@ impl Control {
         self.send(Command::Trim);
     }
 
+    /// Many bytes are held. Rung for each lot that is taken, passed on once until the loop has looked.
+    pub(crate) fn press(&self) {
+        if !self.pressed.swap(true, Ordering::AcqRel) && !self.send(Command::Press) {
+            self.pressed.store(false, Ordering::Release);
+        }
+    }
+
     /// Many sessions are going. Where the channel is full the next tick does it.
     pub(crate) fn ebb(&self) {
         self.send(Command::Ebb);
@@ -205,6 +239,12 @@ pub(crate) fn drop_removed<K, V>(map: &LockFreeHashMap<K, V>) {
 
 /// What the thread does, and knows.
 struct Rounds<U, S> {
+    memory: MemoryBudget,
+    /// Cuts who holds the most, where too much is held; whether to look again.
+    shed: Box<dyn FnMut() -> bool + Send>,
+    pressed: Arc<AtomicBool>,
+    /// When memory was last given back because much was held.
+    trimmed: Option<Instant>,
     upkeep: U,
     sessions: S,
     meters: Meters,
@@ -215,7 +255,7 @@ struct Rounds<U, S> {
 impl<U: FnMut(), S: Fn() -> usize> Rounds<U, S> {
     fn run(&mut self, commands: &Receiver<Command>, interval: Duration) {
         let ticks = tick(interval);
-        let mut settled = never();
+        let (mut settled, mut pressure) = (never(), never());
         self.sample();
         loop {
             select! {
@@ -228,6 +268,7 @@ impl<U: FnMut(), S: Fn() -> usize> Rounds<U, S> {
                         (self.upkeep)();
                         self.trim();
                     }
+                    Ok(Command::Press) => pressure = self.relieve(),
                     // Said again while it waits, it waits anew: each half of a crowd says it, so not for ever.
                     Ok(Command::Ebb) => settled = after(EBB_SETTLES),
                     Err(_) => return,
@@ -237,6 +278,7 @@ impl<U: FnMut(), S: Fn() -> usize> Rounds<U, S> {
                     (self.upkeep)();
                     self.trim();
                 }
+                recv(pressure) -> _ => pressure = self.relieve(),
                 recv(ticks) -> _ => {
                     (self.upkeep)();
                     if self.use_watch.idle(&worker::stats()) {
@@ -245,6 +287,25 @@ impl<U: FnMut(), S: Fn() -> usize> Rounds<U, S> {
                     self.sample();
                 }
             }
+        }
+    }
+
+    /// Much is held: idle memory goes, and sessions where it is too much; then when to look again.
+    fn relieve(&mut self) -> Receiver<Instant> {
+        // Before the look: what is taken during it is said again.
+        self.pressed.store(false, Ordering::Release);
+        let now = Instant::now();
+        let due = self
+            .trimmed
+            .is_none_or(|at| now.saturating_duration_since(at) >= TRIM_AGAIN);
+        if due {
+            self.trimmed = Some(now);
+            self.trim();
+        }
+        if (self.shed)() {
+            after(SHED_SETTLES)
+        } else {
+            never()
         }
     }
 
@@ -273,6 +334,8 @@ impl<U: FnMut(), S: Fn() -> usize> Rounds<U, S> {
                 frame_buffer_hit_rate: buffers.frame_hit_rate(),
                 buffer_pool_bytes: buffers.pool.footprint(),
                 read_buffer_shared_bytes: buffers.shared_bytes,
+                held_bytes: msgtrans_session::held_bytes(),
+                memory_budget: self.memory.0,
                 trims: latest.trims,
                 sessions,
             };

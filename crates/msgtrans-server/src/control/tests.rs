@@ -12,6 +12,7 @@ use msgtrans_mempool::worker::{self, WorkerStats};
 use msgtrans_transport::{Connector, Endpoint, Schemes, ServerProtocol};
 
 use super::{Control, INTERVAL_MAX, INTERVAL_MIN, UseWatch, drop_removed, lock};
+use crate::memory::MemoryBudget;
 use crate::{TransportServer, TransportServerBuilder};
 
 /// Longer than any machine needs; a test that gets here has failed.
@@ -280,10 +281,21 @@ mod thread {
 fn a_loop_stopped_before_its_start_never_runs() {
     let control = Control::new();
     control.stop();
-    let ((), published) = spied(|| control.start(INTERVAL_MIN, || (), || 0));
+    let ((), published) = spied(|| start(&control, INTERVAL_MIN, || (), 0));
     // Nothing holds the recorder's sender: no meters were made.
     assert!(published.recv().is_err());
     assert_eq!(control.stats().samples, 0);
+}
+
+/// A loop that has nothing to cut.
+fn start(
+    control: &Control,
+    interval: Duration,
+    upkeep: impl FnMut() + Send + 'static,
+    sessions: usize,
+) {
+    let memory = MemoryBudget(usize::MAX);
+    control.start(interval, memory, || false, upkeep, move || sessions);
 }
 
 /// Leaves buffers on the stack that all threads share: this thread keeps 4 of 10.
@@ -297,7 +309,7 @@ fn idle_buffers_are_freed_by_a_tick() {
     let _ticking = lock(&TICKING);
     fill_shared_stack();
     let control = Control::new();
-    let ((), published) = spied(|| control.start(INTERVAL_MIN, || (), || 0));
+    let ((), published) = spied(|| start(&control, INTERVAL_MIN, || (), 0));
     let shared = "msgtrans_read_buffer_shared_bytes";
     await_gauge(&published, shared, |bytes| bytes > 0.0);
     await_gauge(&published, shared, |bytes| bytes == 0.0);
@@ -312,7 +324,7 @@ fn buffers_are_freed_by_a_command() {
     fill_shared_stack();
     assert!(worker::stats().shared_bytes > 0);
     let control = Control::new();
-    control.start(INTERVAL_MAX, || (), || 7);
+    start(&control, INTERVAL_MAX, || (), 7);
     control.trim();
     let sample = block_on(control.sample());
     assert_eq!(sample.read_buffer_shared_bytes, 0);
@@ -425,7 +437,7 @@ fn memory_is_given_back_when_a_crowd_has_gone_and_not_only_on_a_tick() {
     let control = Control::new();
     let (upkeep, kept_up) = mpsc::channel();
     let tell = move || upkeep.send(()).expect("the test listens");
-    control.start(INTERVAL_MAX, tell, || 0);
+    start(&control, INTERVAL_MAX, tell, 0);
     control.ebb();
     kept_up
         .recv_timeout(PATIENCE)

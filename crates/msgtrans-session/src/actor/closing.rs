@@ -4,12 +4,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use msgtrans_actor::Lane;
-use msgtrans_core::{CloseReason, Goodbye, Initiator, PacketType};
+use msgtrans_core::{CloseReason, Code, Goodbye, Initiator, PacketType};
 use tokio::time::Instant;
 
 use super::{Phase, SessionActor, discard};
 use crate::events::TransportEvent;
 use crate::pass;
+use crate::rejections::Rejection;
 
 /// How long the peer has to close after our Goodbye has gone (wire format, section 6).
 const LINGER: Duration = Duration::from_secs(1);
@@ -76,6 +77,16 @@ impl SessionActor {
         let reason = self.stop(reason);
         discard(self.shared().mailbox.close());
         self.finished(reason);
+    }
+
+    /// Ends the session for what it holds, at once: a Goodbye would wait behind it.
+    pub(super) fn shed(&mut self) {
+        if matches!(self.phase, Phase::Leaving { .. } | Phase::Done) {
+            return;
+        }
+        self.runtime().stats.rejected(Rejection::Memory);
+        let text = "the process holds too many bytes";
+        self.drop_connection(CloseReason::local(Code::OVERLOADED, text));
     }
 
     /// The peer has ended: what came before is handled, nothing is written.
@@ -166,11 +177,14 @@ impl SessionActor {
     /// The connection has closed: everybody hears of it.
     fn finished(&mut self, reason: CloseReason) {
         *self.pass().out_mut() = None;
+        self.incomplete = 0;
         self.blocked = false;
         self.connection = Box::new(super::gone::Gone::new(
             self.session.info().clone(),
             self.connection.progress(),
         ));
+        // Before the session goes out of sight: what nobody can find must not count as held.
+        self.note_held(0);
         if !self.announced {
             self.leave();
             self.shared().set_ended();

@@ -37,17 +37,23 @@ impl SessionActor {
                 // Read before, and not sorted because the peer was above its rate.
                 self.sort_batch(cx);
             } else if self.may_read() {
+                self.held_back = None;
                 let pass = self.pass.get_or_insert_with(pass::fresh);
                 let received = self.connection.poll_recv(cx, budget, &mut pass.batch);
                 budget = budget.saturating_sub(pass.batch.bytes());
                 match received {
                     Poll::Pending => break,
-                    Poll::Ready(Ok(Received::Packets)) => self.sort_batch(cx),
+                    Poll::Ready(Ok(Received::Packets)) => {
+                        self.received = true;
+                        self.sort_batch(cx);
+                    }
                     Poll::Ready(Ok(Received::End)) => self.end_of_stream(),
                     Poll::Ready(Err(error)) => self.lost(error),
                 }
             } else {
                 self.pass().reading_stopped = true;
+                self.held_back.get_or_insert(self.now);
+                self.reading_held_back();
                 break;
             }
             self.poll_lanes(cx);
@@ -59,9 +65,11 @@ impl SessionActor {
                 break;
             }
             if paused {
+                self.reading_held_back();
                 break;
             }
         }
+        self.check_pace();
         self.poll_waiting_lanes(cx);
         let handled = std::mem::take(&mut self.pass().handled);
         if handled > 0 {

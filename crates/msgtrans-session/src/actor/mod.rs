@@ -12,6 +12,7 @@ mod closing;
 mod gone;
 mod inbound;
 mod open;
+mod pace;
 mod time;
 
 use std::collections::VecDeque;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
-use msgtrans_actor::{Actor, Driver, Lane, TimerKey};
+use msgtrans_actor::{Actor, Driver, LOT, Lane, TimerKey};
 use msgtrans_core::{
     CloseReason, Code, ConnectError, Goodbye, Packet, PacketType, SessionId, WireVersion,
     WireVersions,
@@ -33,7 +34,7 @@ use crate::pass::{self, BATCH_BYTES, Pass};
 use crate::rate_limit::RateLimiter;
 use crate::runtime::SessionRuntime;
 use crate::service::LaneFuture;
-use crate::session::{Command, Commands, Outgoing, Session, Shared};
+use crate::session::{Command, Commands, HELD, Outgoing, Session, Shared};
 
 /// The future of a session; spawn it.
 pub type SessionTask = Driver<SessionActor>;
@@ -66,6 +67,14 @@ pub struct SessionActor {
     wrote: Instant,
     progress: Progress,
     heartbeat: std::time::Duration,
+    /// Bytes held of a packet of which not all has come.
+    incomplete: usize,
+    /// Whether packets have come since the last note of what is incomplete.
+    received: bool,
+    /// Since when nothing is read because the handler is busy.
+    held_back: Option<Instant>,
+    /// Since when a packet has been under way.
+    pace: Option<pace::Pace>,
     /// Held as long as the task lives.
     permit: Option<Box<dyn Send>>,
     /// Where somebody listens at debug: everything that happens in the task happens in it.
@@ -207,6 +216,10 @@ impl SessionActor {
             heard: now,
             wrote: now,
             heartbeat,
+            incomplete: 0,
+            received: false,
+            held_back: None,
+            pace: None,
             permit: None,
             span,
         }
@@ -260,6 +273,7 @@ impl SessionActor {
         match command {
             Command::Close(reason) => self.begin_close(reason, true),
             Command::Drain(goodbye) => self.drain(goodbye),
+            Command::Shed => self.shed(),
             Command::Cancel(id) => self.rare().cancels.push(id),
             // Every pass ends with a look at the deadlines.
             Command::Look => {}
@@ -345,12 +359,23 @@ impl SessionActor {
         }
     }
 
+    /// Writes down what is held, in lots; less than one costs nothing.
+    fn note_held(&mut self, at_hand: usize) {
+        let shared = &self.session.shared;
+        let now = self.incomplete.saturating_add(at_hand);
+        let noted = shared.held.load(Ordering::Relaxed);
+        if now >= LOT || noted != 0 {
+            shared.held.store(HELD.note(noted, now), Ordering::Relaxed);
+        }
+    }
+
     /// Counts what has passed since the last pass.
     fn note_progress(&mut self, counts: &mut crate::stats::PassCounts) {
         let progress = self.connection.progress();
         if progress.read != self.progress.read {
             counts.bytes_in += progress.read - self.progress.read;
             self.heard = self.now;
+            self.note_incomplete();
         }
         if progress.written != self.progress.written {
             counts.bytes_out += progress.written - self.progress.written;
@@ -452,6 +477,7 @@ impl Actor for SessionActor {
             return;
         };
         self.note_progress(&mut pass.counts);
+        self.note_held(pass.held());
         pass.counts.flush(
             &self.session.shared.counters,
             &self.session.shared.runtime.stats,
@@ -492,6 +518,8 @@ impl Drop for SessionActor {
             let reason = CloseReason::local(Code::GOING_AWAY, "the session's task was dropped");
             self.end_now(reason);
         }
+        self.incomplete = 0;
+        self.note_held(0);
     }
 }
 

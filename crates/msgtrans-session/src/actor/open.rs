@@ -57,6 +57,7 @@ impl SessionActor {
             (Poll::Pending, ..) => self.listen_first(),
             (Poll::Ready(Ok(Received::Packets)), Some(packet), Some(version)) => {
                 self.heard = self.now;
+                self.received = true;
                 self.first(packet, version);
                 Lane::Busy
             }

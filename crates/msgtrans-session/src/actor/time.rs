@@ -31,6 +31,15 @@ impl SessionActor {
                 } else {
                     self.heard.max(self.wrote) + config.idle_timeout_v1
                 };
+                if let Some(until) = self
+                    .pace
+                    .and_then(|pace| pace.until(config.frame_rate_window))
+                {
+                    at = at.min(until);
+                }
+                if let Some(since) = self.held_back {
+                    at = at.min(since + config.send_timeout);
+                }
                 if self.blocked {
                     at = at.min(self.wrote + config.send_timeout);
                 }
@@ -112,6 +121,22 @@ impl SessionActor {
             self.drop_connection(CloseReason::local(Code::SLOW_CONSUMER, text));
             return;
         }
+        if self
+            .held_back
+            .is_some_and(|since| now >= since + send_timeout)
+        {
+            if self.connection.peer_gone() {
+                // As long as a session that has read its peer's end waits for its handler.
+                let text = "the peer left what its handler had not made room for";
+                self.drop_connection(CloseReason::network(Code::NORMAL, text));
+                return;
+            }
+            self.held_back = Some(now);
+            if self.is_v2() && !self.blocked {
+                // Behind a full window the end of a peer that has closed cannot come: it answers this with a reset.
+                self.ping();
+            }
+        }
         if !self.may_read() || !self.pass().batch.is_empty() {
             // Nothing is heard because nothing is read: that is no silence of the peer's.
             self.heard = now;
@@ -124,8 +149,7 @@ impl SessionActor {
             }
             if now >= self.wrote + self.heartbeat {
                 if !self.blocked {
-                    self.push_control(&Packet::numbered(PacketType::Ping, 0, bytes::Bytes::new()));
-                    self.pass().counts.pings_out += 1;
+                    self.ping();
                 }
                 self.let_idle_lanes_go();
             }
@@ -135,6 +159,12 @@ impl SessionActor {
             return;
         }
         self.expire_requests();
+    }
+
+    fn ping(&mut self) {
+        self.push_control(&Packet::numbered(PacketType::Ping, 0, bytes::Bytes::new()));
+        let counts = &mut self.pass().counts;
+        counts.pings_out = counts.pings_out.wrapping_add(1);
     }
 
     fn expire_requests(&mut self) {

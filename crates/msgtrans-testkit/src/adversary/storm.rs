@@ -54,6 +54,35 @@ pub struct Target {
     pub dial: Dial,
 }
 
+impl Target {
+    /// A stream with an open session of version 2.
+    ///
+    /// # Errors
+    /// Nobody listens, or there is no session.
+    pub async fn session(&self) -> io::Result<Box<dyn Stream>> {
+        open(self.layer, (self.dial)().await?).await
+    }
+
+    /// A stream on which the first frame decides the version.
+    ///
+    /// # Errors
+    /// Nobody listens, or the upgrade is refused.
+    pub async fn undecided(&self) -> io::Result<Box<dyn Stream>> {
+        let mut stream = (self.dial)().await?;
+        if self.layer == Layer::WebSocket {
+            websocket::upgrade_with(&mut stream, "localhost", "").await?;
+        }
+        Ok(stream)
+    }
+
+    /// A frame as it lies on this target's streams.
+    pub fn bytes_of(&self, frame: &Frame) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put(self.layer, frame, &mut bytes);
+        bytes
+    }
+}
+
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Target").field(&self.name).finish()

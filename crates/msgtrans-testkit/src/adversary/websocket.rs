@@ -141,7 +141,19 @@ pub async fn upgrade(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     host: &str,
 ) -> io::Result<()> {
-    let request = upgrade_request(host, "Sec-WebSocket-Protocol: msgtrans.v2\r\n");
+    upgrade_with(stream, host, "Sec-WebSocket-Protocol: msgtrans.v2\r\n").await
+}
+
+/// The same with `extra` lines alone: without a subprotocol the first frame decides the version.
+///
+/// # Errors
+/// Refused, or no answer.
+pub async fn upgrade_with(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    host: &str,
+    extra: &str,
+) -> io::Result<()> {
+    let request = upgrade_request(host, extra);
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
     let (status, head) = response(stream).await?;

@@ -22,6 +22,8 @@ fn the_default_bounds_are_finite_and_what_the_documentation_says() {
         handshake_timeout,
         heartbeat,
         idle_timeout_v1,
+        frame_rate_min,
+        frame_rate_window,
         compression,
         auth,
         ..
@@ -39,6 +41,7 @@ fn the_default_bounds_are_finite_and_what_the_documentation_says() {
     assert_eq!((request_timeout, send_timeout), (seconds(10), seconds(10)));
     assert_eq!((handshake_timeout, heartbeat), (seconds(10), seconds(15)));
     assert_eq!(idle_timeout_v1, seconds(300));
+    assert_eq!((frame_rate_min, frame_rate_window), (256, seconds(30)));
     assert!(compression.is_none() && auth.is_none());
     // What the builder keeps to itself shows in its text.
     let text = format!("{:?}", TransportServer::builder());
@@ -49,6 +52,7 @@ fn the_default_bounds_are_finite_and_what_the_documentation_says() {
         "drain_timeout: 30s",
         "items: 16384",
         "bytes: 16777216",
+        "memory_budget: None",
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
@@ -106,6 +110,15 @@ fn zero_is_no_bound_and_never_means_without_one() {
             (
                 "idle_timeout_v1",
                 session(|config| config.idle_timeout_v1 = Duration::ZERO),
+            ),
+            ("memory_budget", with().memory_budget(0)),
+            (
+                "frame_rate_min",
+                with().min_frame_rate(0, Duration::from_secs(1)),
+            ),
+            (
+                "frame_rate_window",
+                with().min_frame_rate(1, Duration::ZERO),
             ),
         ] {
             let error = builder.build().await.expect_err(name);

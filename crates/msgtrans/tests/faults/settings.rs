@@ -49,6 +49,7 @@ fn servers() -> Vec<(&'static str, TransportServerBuilder)> {
             "idle_timeout_v1",
             with().session_config(|config| config.idle_timeout_v1 = MAX),
         ),
+        ("frame_rate_window", with().min_frame_rate(1, MAX)),
         (
             "listen_first_after",
             with().session_config(|config| config.listen_first_after = MAX),

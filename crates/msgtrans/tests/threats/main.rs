@@ -2,9 +2,11 @@
 
 mod application;
 mod compression;
+mod dawdle;
 mod frames;
 mod handshake;
 mod logs;
+mod memory;
 mod process;
 mod quic;
 mod stage;

@@ -9,7 +9,9 @@ use msgtrans_core::{ConnectError, TransportError, WireVersions};
 use msgtrans_session::{Accepted, Rejection, SessionRuntime, TransportEvent, accept};
 use msgtrans_transport::{AcceptError, Connection, Handshake, Incoming, Listener};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::task::yield_now;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::admission::Place;
 use crate::server::Inner;
@@ -21,6 +23,11 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Peers that may have come in for each handshake that there may be. They cost a socket and a task of a few KiB; those
 /// that had to wait in the kernel's backlog, which holds 4 096, would lose their first packet and a second with it.
 const ARRIVALS_PER_HANDSHAKE: usize = 16;
+
+/// Peers that come in before anything else may run: more than a backlog holds, and no flood keeps a thread for itself.
+const ROW_MAX: usize = 16_384;
+/// So many in a row are a burst, of which more may be on their way.
+const BURST: usize = 16;
 
 /// Peers that may have come in without a session.
 pub(crate) fn arrivals_max(max_handshakes: usize) -> usize {
@@ -35,13 +42,13 @@ pub(crate) async fn run(
     wire: WireVersions,
 ) {
     let endpoint = listener.local_endpoint();
-    let mut backoff = BACKOFF_MIN;
+    let (mut backoff, mut row) = (BACKOFF_MIN, 0);
     loop {
         // A place first: who cannot have one yet waits in the kernel's backlog.
         let Ok(arrival) = inner.arrivals.clone().acquire_owned().await else {
             return;
         };
-        match poll_fn(|cx| listener.poll_accept(cx)).await {
+        match next(listener.as_mut(), &mut row).await {
             Ok(incoming) => {
                 backoff = BACKOFF_MIN;
                 let since = Instant::now();
@@ -67,7 +74,8 @@ pub(crate) async fn run(
                         let task = shake_hands(
                             inner.clone(),
                             runtime.clone(),
-                            in_turn(inner.handshakes.clone(), begun, handshake),
+                            begun,
+                            handshake,
                             wire,
                             since,
                             place,
@@ -106,17 +114,40 @@ pub(crate) async fn run(
     }
 }
 
+/// The next peer; `row` are those that came in without a pause. Spawned without a share of the scheduler to keep to:
+/// what waits in the backlog comes in before a session of it runs, for a session is many times the work of an accept,
+/// and a backlog that overflows costs each loser a second.
+async fn next(listener: &mut dyn Listener, row: &mut usize) -> Result<Incoming, AcceptError> {
+    if *row >= ROW_MAX {
+        *row = 0;
+        yield_now().await;
+    }
+    let waiting = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
+    if let Poll::Ready(incoming) = waiting {
+        *row += 1;
+        return incoming;
+    }
+    if std::mem::take(row) >= BURST {
+        // More are on their way. Who yields comes back before most of what was just spawned; who waits to be woken
+        // may stand behind all of it.
+        yield_now().await;
+    }
+    poll_fn(|cx| listener.poll_accept(cx)).await
+}
+
 async fn shake_hands(
     inner: Arc<Inner>,
     runtime: Arc<SessionRuntime>,
-    handshake: impl Future<Output = Result<Box<dyn Connection>, ConnectError>>,
+    begun: bool,
+    handshake: Handshake,
     wire: WireVersions,
     since: Instant,
     place: Option<Place>,
 ) {
-    match timeout_at(since + runtime.config.handshake_timeout, handshake).await {
-        Ok(Ok(connection)) => inner.start(&runtime, connection, wire, since, place),
-        Ok(Err(error)) => {
+    let limit = runtime.config.handshake_timeout;
+    match in_turn(&inner.handshakes, begun, handshake, since, limit).await {
+        Ok((since, Ok(connection))) => inner.start(&runtime, connection, wire, since, place),
+        Ok((_, Err(error))) => {
             runtime.stats.handshake_failed(Rejection::Handshake);
             tracing::debug!(%error, "handshake failed");
         }
@@ -127,12 +158,16 @@ async fn shake_hands(
     }
 }
 
-/// Waits until the peer has begun, then for a place among the handshakes, and shakes hands. The deadline is the caller's.
+/// Waits until the peer has begun, then for a place among the handshakes, and shakes hands. Before `since` + `limit`,
+/// but the wait for a place is no fault of the peer's: it has a limit of its own, and moves the deadline. Returns when
+/// the peer may be said to have come in.
 async fn in_turn(
-    handshakes: Arc<Semaphore>,
+    handshakes: &Semaphore,
     begun: bool,
     mut handshake: Handshake,
-) -> Result<Box<dyn Connection>, ConnectError> {
+    since: Instant,
+    limit: Duration,
+) -> Result<(Instant, Result<Box<dyn Connection>, ConnectError>), Elapsed> {
     if !begun {
         // The first poll only listens; being polled again means that something was heard.
         let mut listening = false;
@@ -142,13 +177,22 @@ async fn in_turn(
             }
             handshake.as_mut().poll(cx).map(Some)
         });
-        if let Some(early) = early.await {
-            return early;
+        if let Some(early) = timeout_at(since + limit, early).await? {
+            return Ok((since, early));
         }
     }
-    // Closed is what this semaphore never is; without a place the handshake would only be unbounded.
-    let _place = handshakes.acquire().await;
-    handshake.await
+    let mut since = since;
+    let _place = match handshakes.try_acquire() {
+        Ok(place) => Ok(place),
+        Err(_) => {
+            let from = Instant::now();
+            // Closed is what this semaphore never is; without a place the handshake would only be unbounded.
+            let place = timeout(limit, handshakes.acquire()).await?;
+            since += from.elapsed();
+            place
+        }
+    };
+    Ok((since, timeout_at(since + limit, handshake).await?))
 }
 
 impl Inner {

@@ -628,7 +628,8 @@ fn spawn_listener(
     listener: Box<dyn Listener>,
     wire: WireVersions,
 ) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(accept::run(inner.clone(), runtime.clone(), listener, wire))
+    let accepting = accept::run(inner.clone(), runtime.clone(), listener, wire);
+    tokio::spawn(tokio::task::coop::unconstrained(accepting))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

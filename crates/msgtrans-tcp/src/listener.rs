@@ -77,7 +77,7 @@ pub(crate) fn poll_socket(
 ) -> Poll<Result<(TcpStream, SocketAddr), AcceptError>> {
     let (stream, address) = ready!(listener.poll_accept(cx)).map_err(AcceptError::from_io)?;
     // A socket that takes no options is one whose peer is gone already.
-    options.apply(&stream).map_err(AcceptError::Peer)?;
+    options.apply_accepted(&stream).map_err(AcceptError::Peer)?;
     Poll::Ready(Ok((stream, address)))
 }
 

@@ -14,6 +14,9 @@ use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 use crate::endpoint::{Endpoint, EndpointOptions};
 
+/// Whether an accepted socket begins with the options of the one that listens: a system call less for each peer.
+const INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 /// Waits until the peer has said something or has gone, and is pending at least once, so that whoever polls a handshake
 /// that begins with this can tell a peer that has begun from a silent one: see
 /// [`Incoming::Handshake`](crate::Incoming::Handshake).
@@ -193,10 +196,22 @@ impl TcpOptions {
 
     /// Sets the options of a connected socket. A peer that is gone already shows at the first read.
     pub fn apply(&self, stream: &TcpStream) -> io::Result<()> {
-        if self.nodelay {
-            stream.set_nodelay(true)?;
+        self.set(&SockRef::from(stream))
+    }
+
+    /// Sets the options of an accepted socket of [`listen`], as far as it has not got them from there.
+    pub fn apply_accepted(&self, stream: &TcpStream) -> io::Result<()> {
+        if INHERITED {
+            Ok(())
+        } else {
+            self.apply(stream)
         }
-        let socket = SockRef::from(stream);
+    }
+
+    fn set(&self, socket: &Socket) -> io::Result<()> {
+        if self.nodelay {
+            socket.set_tcp_nodelay(true)?;
+        }
         if let Some(keepalive) = self.keepalive {
             socket.set_tcp_keepalive(
                 &TcpKeepalive::new()
@@ -247,8 +262,10 @@ fn listen_at(address: SocketAddr, options: &TcpOptions) -> io::Result<TcpListene
     if options.reuse_port {
         socket.set_reuse_port(true)?;
     }
-    if let Some(bytes) = options.recv_buffer {
-        // Before `listen`, so that the window scale of accepted sockets allows for it.
+    if INHERITED {
+        // Before `listen`, so that the window scale of accepted sockets allows for the receive buffer.
+        options.set(&socket)?;
+    } else if let Some(bytes) = options.recv_buffer {
         socket.set_recv_buffer_size(bytes)?;
     }
     socket.set_nonblocking(true)?;

@@ -1,7 +1,7 @@
 //! The HTTP/1.1 upgrade, both sides, from bytes to bytes.
 //!
 //! Nothing here reads a socket or a clock: the caller feeds what has arrived and ends a peer that
-//! dawdles at its own deadline. HTTP itself is parsed by httparse and checked by tungstenite; what they
+//! dawdles at its own deadline. HTTP itself is parsed by httparse through tungstenite; what they
 //! leave open is decided here: how much is read, which path, which origin, which subprotocol.
 
 mod client;

@@ -99,7 +99,7 @@ impl Listener for WebSocketListener {
         // A socket that takes no options is one whose peer is gone already.
         self.shared
             .options
-            .apply(&stream)
+            .apply_accepted(&stream)
             .map_err(AcceptError::Peer)?;
         let peer = PeerAddress::Socket(address);
         let handshake = Box::pin(accept(stream, peer.clone(), self.shared.clone()));

@@ -2,16 +2,28 @@
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use msgtrans_core::ConnectError;
 use msgtrans_transport::{Connection, Handshake};
 use tokio::sync::Semaphore;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, advance, sleep};
 
 use super::in_turn;
 
-type Shaken = Result<Box<dyn Connection>, ConnectError>;
+type Shaken = Result<(Instant, Result<Box<dyn Connection>, ConnectError>), Elapsed>;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn begin(
+    places: &Semaphore,
+    begun: bool,
+    handshake: Handshake,
+) -> impl Future<Output = Shaken> + '_ {
+    in_turn(places, begun, handshake, Instant::now(), LIMIT)
+}
 
 fn poll_once(future: Pin<&mut impl Future<Output = Shaken>>) -> Poll<Shaken> {
     future.poll(&mut Context::from_waker(Waker::noop()))
@@ -29,11 +41,11 @@ fn two_polls() -> Handshake {
     }))
 }
 
-#[test]
-fn a_peer_that_has_begun_holds_a_place_and_a_silent_one_does_not() {
-    let places = Arc::new(Semaphore::new(2));
-    let mut begun = pin!(in_turn(places.clone(), true, Box::pin(pending())));
-    let mut silent = pin!(in_turn(places.clone(), false, Box::pin(pending())));
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_has_begun_holds_a_place_and_a_silent_one_does_not() {
+    let places = Semaphore::new(2);
+    let mut begun = pin!(begin(&places, true, Box::pin(pending())));
+    let mut silent = pin!(begin(&places, false, Box::pin(pending())));
     assert!(poll_once(begun.as_mut()).is_pending());
     assert_eq!(places.available_permits(), 1);
     assert!(poll_once(silent.as_mut()).is_pending());
@@ -43,11 +55,11 @@ fn a_peer_that_has_begun_holds_a_place_and_a_silent_one_does_not() {
     assert_eq!(places.available_permits(), 0);
 }
 
-#[test]
-fn who_begins_waits_until_another_has_shaken_hands() {
-    let places = Arc::new(Semaphore::new(1));
-    let mut first = pin!(in_turn(places.clone(), true, two_polls()));
-    let mut second = pin!(in_turn(places.clone(), true, two_polls()));
+#[tokio::test(start_paused = true)]
+async fn who_begins_waits_until_another_has_shaken_hands() {
+    let places = Semaphore::new(1);
+    let mut first = pin!(begin(&places, true, two_polls()));
+    let mut second = pin!(begin(&places, true, two_polls()));
     assert!(poll_once(first.as_mut()).is_pending());
     for _ in 0..3 {
         assert!(poll_once(second.as_mut()).is_pending());
@@ -56,4 +68,34 @@ fn who_begins_waits_until_another_has_shaken_hands() {
     assert!(poll_once(second.as_mut()).is_pending());
     assert!(poll_once(second.as_mut()).is_ready());
     assert_eq!(places.available_permits(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_place_costs_a_peer_none_of_its_time() {
+    let places = Semaphore::new(1);
+    let held = places.acquire().await.expect("open");
+    let slow = || -> Handshake {
+        Box::pin(async {
+            sleep(Duration::from_secs(6)).await;
+            Err(ConnectError::State { what: "shaken" })
+        })
+    };
+    let came = Instant::now();
+    let mut peer = pin!(begin(&places, true, slow()));
+    assert!(poll_once(peer.as_mut()).is_pending());
+    advance(Duration::from_secs(9)).await;
+    drop(held);
+    // 15 s after it came in.
+    let (since, _) = peer.await.expect("in time");
+    assert_eq!(since - came, Duration::from_secs(9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_place_for_ever() {
+    let places = Semaphore::new(1);
+    let _held = places.acquire().await.expect("open");
+    let came = Instant::now();
+    let waited = begin(&places, true, two_polls()).await;
+    assert!(waited.is_err(), "there is no place");
+    assert_eq!(came.elapsed(), LIMIT);
 }

@@ -41,19 +41,22 @@ impl HeadScan {
     /// Goes on where it stopped; the length of the head once its blank line is there.
     pub(super) fn find_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadLimit> {
         let end = bytes.len().min(HEAD_LEN_MAX);
-        for (index, byte) in bytes.iter().enumerate().take(end).skip(self.scanned) {
-            match byte {
-                b'\n' if self.line_is_empty => return Ok(Some(index.saturating_add(1))),
-                b'\n' => {
-                    self.line_is_empty = true;
-                    self.lines = self.lines.saturating_add(1);
-                    // The first line is no header, and the blank one has not come yet.
-                    if self.lines > 1 + HEAD_HEADERS_MAX {
-                        return Err(HeadLimit::Headers);
-                    }
-                }
-                b'\r' => {}
-                _ => self.line_is_empty = false,
+        let mut at = self.scanned;
+        // Line by line: byte by byte cost a third of all that an upgrade computes.
+        while let Some(rest) = bytes.get(at..end) {
+            let newline = rest.iter().position(|byte| *byte == b'\n');
+            let line = rest.get(..newline.unwrap_or(rest.len())).unwrap_or(rest);
+            self.line_is_empty &= line.iter().all(|byte| *byte == b'\r');
+            let Some(newline) = newline else { break };
+            at = at.saturating_add(newline).saturating_add(1);
+            if self.line_is_empty {
+                return Ok(Some(at));
+            }
+            self.line_is_empty = true;
+            self.lines = self.lines.saturating_add(1);
+            // The first line is no header, and the blank one has not come yet.
+            if self.lines > 1 + HEAD_HEADERS_MAX {
+                return Err(HeadLimit::Headers);
             }
         }
         self.scanned = end.saturating_sub(usize::from(cfg!(msgtrans_planted = "7")));

@@ -13,8 +13,9 @@
 use bytes::BytesMut;
 use tungstenite::Error;
 use tungstenite::error::{CapacityError, ProtocolError};
-use tungstenite::handshake::server::{Request, create_response, write_response};
-use tungstenite::http::{HeaderMap, HeaderValue, header};
+use tungstenite::handshake::derive_accept_key;
+use tungstenite::handshake::server::Request;
+use tungstenite::http::{HeaderMap, header};
 
 use super::head::{self, HEAD_HEADERS_MAX, HEAD_LEN_MAX, HeadLimit, HeadScan, Single};
 use super::{OriginPolicy, Subprotocol};
@@ -131,18 +132,9 @@ impl Refusal {
         .into_bytes()
     }
 
-    fn from_tungstenite(error: &Error) -> Self {
+    fn from_parser(error: &Error) -> Self {
         match error {
-            Error::Protocol(error) => match error {
-                ProtocolError::WrongHttpMethod => Self::Method,
-                ProtocolError::MissingConnectionUpgradeHeader
-                | ProtocolError::MissingUpgradeWebSocketHeader => Self::NotAnUpgrade,
-                ProtocolError::MissingSecWebSocketVersionHeader => Self::Version,
-                ProtocolError::MissingSecWebSocketKey | ProtocolError::InvalidSecWebSocketKey => {
-                    Self::Key
-                }
-                _ => Self::Malformed,
-            },
+            Error::Protocol(ProtocolError::WrongHttpMethod) => Self::Method,
             Error::Capacity(CapacityError::TooManyHeaders) => Self::TooManyHeaders,
             _ => Self::Malformed,
         }
@@ -157,6 +149,11 @@ impl From<HeadLimit> for Refusal {
         }
     }
 }
+
+/// The answer to who is let in, up to the value that answers the key.
+const GRANTED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Accept: ";
+const HEAD_END: &str = "\r\n\r\n";
 
 /// Reads one upgrade request as its bytes arrive.
 #[derive(Debug, Default)]
@@ -196,21 +193,35 @@ impl ServerUpgrade {
         };
         let head = input.split_to(len);
         let request = head::parse::<Request>(&head)
-            .map_err(|error| Refusal::from_tungstenite(&error))?
+            .map_err(|error| Refusal::from_parser(&error))?
             .ok_or(Refusal::Malformed)?;
-        decide(request, policy).map(Some)
+        decide(&request, policy).map(Some)
     }
 }
 
-/// Checks what tungstenite does not, and lets it check the rest and build the answer.
-fn decide(mut request: Request, policy: &UpgradePolicy) -> Result<Upgrade, Refusal> {
-    join_connection(request.headers_mut());
-    let mut response =
-        create_response(&request).map_err(|error| Refusal::from_tungstenite(&error))?;
-
+/// RFC 6455 section 4.2, what a server must check, then what this one demands. The answer is written as it is decided:
+/// tungstenite would build a second map of headers for it.
+fn decide(request: &Request, policy: &UpgradePolicy) -> Result<Upgrade, Refusal> {
+    // The parser has seen to the method and the version of HTTP.
     let headers = request.headers();
-    let Single::Text(_) = head::single(headers, header::SEC_WEBSOCKET_KEY) else {
-        return Err(Refusal::Key);
+    let upgrades = head::list(headers, header::CONNECTION)
+        .flat_map(|item| item.split(' '))
+        .any(|item| item.eq_ignore_ascii_case("upgrade"));
+    let to_websocket = headers
+        .get(header::UPGRADE)
+        .is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if !upgrades || !to_websocket {
+        return Err(Refusal::NotAnUpgrade);
+    }
+    if headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .is_none_or(|version| version != "13")
+    {
+        return Err(Refusal::Version);
+    }
+    let key = match head::single(headers, header::SEC_WEBSOCKET_KEY) {
+        Single::Text(key) if is_key(key.as_bytes()) => key,
+        _ => return Err(Refusal::Key),
     };
     let Single::Text(host) = head::single(headers, header::HOST) else {
         return Err(Refusal::Host);
@@ -231,30 +242,29 @@ fn decide(mut request: Request, policy: &UpgradePolicy) -> Result<Upgrade, Refus
         _ => return Err(Refusal::Origin),
     }
     let subprotocol = choose(headers, &policy.subprotocols)?;
-    if let Some(subprotocol) = subprotocol {
-        let name = HeaderValue::from_static(subprotocol.as_str());
-        response
-            .headers_mut()
-            .insert(header::SEC_WEBSOCKET_PROTOCOL, name);
-    }
 
-    let mut bytes = Vec::with_capacity(192);
-    write_response(&mut bytes, &response).map_err(|_| Refusal::Malformed)?;
+    let accept = derive_accept_key(key.as_bytes());
+    let (name, chosen) = match subprotocol {
+        Some(subprotocol) => ("\r\nSec-WebSocket-Protocol: ", subprotocol.as_str()),
+        None => ("", ""),
+    };
+    let response = [GRANTED, &accept, name, chosen, HEAD_END]
+        .concat()
+        .into_bytes();
     Ok(Upgrade {
-        response: bytes,
+        response,
         subprotocol,
     })
 }
 
-/// Makes one line of several Connection headers: tungstenite reads the first alone.
-fn join_connection(headers: &mut HeaderMap) {
-    if headers.get_all(header::CONNECTION).iter().nth(1).is_some() {
-        let joined = head::list(headers, header::CONNECTION)
-            .collect::<Vec<_>>()
-            .join(", ");
-        if let Ok(joined) = HeaderValue::try_from(joined) {
-            headers.insert(header::CONNECTION, joined);
+/// Whether this is Base64 of 16 bytes: the last letter stands for two bits of them.
+fn is_key(key: &[u8]) -> bool {
+    let letter = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    match key {
+        [letters @ .., last, b'=', b'='] => {
+            letters.len() == 21 && letters.iter().all(letter) && b"AQgw".contains(last)
         }
+        _ => false,
     }
 }
 

@@ -133,7 +133,15 @@ fn what_is_not_an_upgrade_is_told_why() {
         Refusal::Version,
         426,
     );
-    refused(&good.replace(KEY, "c2hvcnQ="), Refusal::Key, 400);
+    for no_key in [
+        "c2hvcnQ=",
+        "dGhlIHNhbXBsZSBub25jZR==",
+        "dGhlIHNhbXBsZSBub25jZQ==A",
+        "dGhlIHNhbXBsZSBub25jZQA=",
+        "dGhlIHNhbXBs-SBub25jZQ==",
+    ] {
+        refused(&good.replace(KEY, no_key), Refusal::Key, 400);
+    }
     refused(
         &request(&format!("Sec-WebSocket-Key: {KEY}\r\n")),
         Refusal::Key,

@@ -2,6 +2,7 @@
 //! can show.
 
 mod abuse;
+mod burst;
 mod churn;
 mod closing;
 mod conformance;

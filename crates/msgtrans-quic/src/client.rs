@@ -57,7 +57,7 @@ impl QuicClientConfig {
     }
 
     /// Reads a URL: `quic://host:port` with the options `ca` (PEM file), `pin` (`sha256/…`), `server_name`, `insecure`
-    /// (feature `dangerous-insecure`), `wire` (`v1`, `v2`, `auto`), `max_idle_timeout`, `keep_alive` (`30s`),
+    /// (feature `dangerous-insecure`), `preset` (`lan`, `wan`, `lossy`), `wire` (`v1`, `v2`, `auto`), `max_idle_timeout`, `keep_alive` (`30s`),
     /// `stream_window`, `connection_window`, `send_window`, `mtu` and `udp_buffer` (bytes).
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! [`CubicUntilClosed`]: quinn's CUBIC, which no longer holds anything back once the connection closes.
+//! [`UntilClosed`]: a congestion controller of quinn's, which no longer holds anything back once the connection closes.
 //!
 //! quinn asks its congestion controller before it sends a CONNECTION_CLOSE while data waits to be sent, and a closed
 //! connection no longer reads acknowledgements. A window that is full at that moment so stays full, the datagram never
@@ -9,45 +9,79 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig};
+use quinn::congestion::{
+    Bbr, BbrConfig, Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig,
+};
 use quinn_proto::RttEstimator;
+
+use crate::preset::Congestion;
 
 /// Room for one more datagram whatever is in flight, and so large that quinn does not pace.
 const UNBOUNDED: u64 = u64::MAX;
 
-/// Makes the controller of each path.
-#[derive(Debug, Default)]
-pub(crate) struct CubicUntilClosedConfig(Arc<CubicConfig>);
+/// Makes the controllers of each path.
+pub(crate) fn factory(congestion: Congestion) -> Arc<dyn ControllerFactory + Send + Sync> {
+    match congestion {
+        Congestion::Cubic => Arc::new(CubicUntilClosed::default()),
+        Congestion::Bbr => Arc::new(BbrUntilClosed::default()),
+    }
+}
 
-impl ControllerFactory for CubicUntilClosedConfig {
+#[derive(Default)]
+struct CubicUntilClosed(Arc<CubicConfig>);
+
+impl ControllerFactory for CubicUntilClosed {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(CubicUntilClosed {
-            cubic: Cubic::new(self.0.clone(), now, current_mtu),
-            closing: Arc::default(),
-        })
+        UntilClosed::boxed(Cubic::new(self.0.clone(), now, current_mtu))
+    }
+}
+
+#[derive(Default)]
+struct BbrUntilClosed(Arc<BbrConfig>);
+
+impl ControllerFactory for BbrUntilClosed {
+    fn build(self: Arc<Self>, _: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        UntilClosed::boxed(Bbr::new(self.0.clone(), current_mtu))
     }
 }
 
 /// The controller of one path.
-struct CubicUntilClosed {
-    cubic: Cubic,
+#[derive(Clone)]
+struct UntilClosed<C> {
+    inner: C,
     /// Written by whoever closes, through the clone that quinn hands out; read by the connection's driver. Relaxed: the
     /// close itself follows under the connection's lock, which the driver takes before it reads.
     closing: Arc<AtomicBool>,
+}
+
+impl<C: Controller + Clone + 'static> UntilClosed<C> {
+    fn boxed(inner: C) -> Box<dyn Controller> {
+        Box::new(Self {
+            inner,
+            closing: Arc::default(),
+        })
+    }
 }
 
 /// Lets everything pass that `connection` still sends. To be called right before it is closed: quinn then sends the
 /// close and nothing else.
 pub(crate) fn unbound(connection: &quinn::Connection) {
     let controller = connection.congestion_state().into_any();
-    if let Ok(controller) = controller.downcast::<CubicUntilClosed>() {
-        controller.closing.store(true, Ordering::Relaxed);
+    let closing = controller
+        .downcast_ref::<UntilClosed<Cubic>>()
+        .map(|cubic| &cubic.closing)
+        .or_else(|| {
+            let bbr = controller.downcast_ref::<UntilClosed<Bbr>>()?;
+            Some(&bbr.closing)
+        });
+    if let Some(closing) = closing {
+        closing.store(true, Ordering::Relaxed);
     }
 }
 
-impl Controller for CubicUntilClosed {
+impl<C: Controller + Clone + 'static> Controller for UntilClosed<C> {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
-        self.cubic.on_sent(now, bytes, last_packet_number);
+        self.inner.on_sent(now, bytes, last_packet_number);
     }
 
     fn on_ack(
@@ -58,7 +92,7 @@ impl Controller for CubicUntilClosed {
         app_limited: bool,
         rtt: &RttEstimator,
     ) {
-        self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
+        self.inner.on_ack(now, sent, bytes, app_limited, rtt);
     }
 
     fn on_end_acks(
@@ -68,7 +102,7 @@ impl Controller for CubicUntilClosed {
         app_limited: bool,
         largest_packet_num_acked: Option<u64>,
     ) {
-        self.cubic
+        self.inner
             .on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
     }
 
@@ -79,38 +113,57 @@ impl Controller for CubicUntilClosed {
         is_persistent_congestion: bool,
         lost_bytes: u64,
     ) {
-        self.cubic
+        self.inner
             .on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {
-        self.cubic.on_mtu_update(new_mtu);
+        self.inner.on_mtu_update(new_mtu);
     }
 
     fn window(&self) -> u64 {
         if self.closing.load(Ordering::Relaxed) {
             UNBOUNDED
         } else {
-            self.cubic.window()
+            self.inner.window()
         }
     }
 
     fn metrics(&self) -> ControllerMetrics {
-        self.cubic.metrics()
+        self.inner.metrics()
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Self {
-            cubic: self.cubic.clone(),
-            closing: self.closing.clone(),
-        })
+        Box::new(self.clone())
     }
 
     fn initial_window(&self) -> u64 {
-        self.cubic.initial_window()
+        self.inner.initial_window()
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left_after_a_loss(congestion: Congestion) -> f64 {
+        let now = Instant::now();
+        let mut controller = factory(congestion).build(now, 1_200);
+        let before = controller.window();
+        controller.on_sent(now, before, 1);
+        controller.on_congestion_event(now, now, false, 1_200);
+        controller.window() as f64 / before as f64
+    }
+
+    #[test]
+    fn a_lost_packet_slows_cubic_and_not_bbr() {
+        let cubic = left_after_a_loss(Congestion::Cubic);
+        assert!(cubic < 0.75, "{cubic} of the window is left");
+        let bbr = left_after_a_loss(Congestion::Bbr);
+        assert!(bbr >= 1.0, "{bbr} of the window is left");
     }
 }

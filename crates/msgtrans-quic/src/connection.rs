@@ -12,7 +12,9 @@
 
 use std::future::Future;
 use std::io;
+use std::iter;
 use std::pin::{Pin, pin};
+use std::slice;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -239,9 +241,17 @@ impl QuicConnection {
         from: &mut OutboundBatch,
     ) -> Poll<Result<(), ConnectionError>> {
         let pair = ready!(self.streams.poll_open(cx, Side::Writer)).map_err(failure::lost)?;
-        while let Some(mut pieces) = self.outgoing.take(from) {
-            let written = poll_write_chunks(&mut pair.send, cx, &mut pieces);
-            self.outgoing.put_back(pieces);
+        while let Some(mut piece) = self.outgoing.take(from) {
+            let written = if self.outgoing.is_empty(from) {
+                let written = poll_write_chunks(&mut pair.send, cx, slice::from_mut(&mut piece));
+                self.outgoing.put_back(iter::once(piece));
+                written
+            } else {
+                let mut pieces = self.outgoing.gather(piece, from);
+                let written = poll_write_chunks(&mut pair.send, cx, &mut pieces);
+                self.outgoing.put_back(pieces.into_iter());
+                written
+            };
             self.progress.written = self
                 .progress
                 .written

@@ -1,4 +1,14 @@
 //! Dialling: one UDP socket for all connections of a configuration, and the addresses of a name raced.
+// Reached by what a peer does: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -224,8 +234,8 @@ async fn first_of(
         if running.is_empty() {
             return Poll::Ready(None);
         }
-        for index in 0..running.len() {
-            if let Poll::Ready(result) = Pin::new(&mut running[index]).poll(cx) {
+        for (index, connecting) in running.iter_mut().enumerate() {
+            if let Poll::Ready(result) = Pin::new(connecting).poll(cx) {
                 running.swap_remove(index);
                 return Poll::Ready(Some(result));
             }

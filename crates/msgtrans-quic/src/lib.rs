@@ -28,8 +28,10 @@ mod connector;
 mod failure;
 mod left;
 mod listener;
+mod offloads;
 mod outgoing;
 mod prefix;
+mod preset;
 mod server;
 mod socket;
 mod stream;
@@ -39,6 +41,8 @@ mod tuning;
 #[cfg_attr(docsrs, doc(cfg(feature = "dangerous-insecure")))]
 pub use client::DangerousQuicClientConfig;
 pub use client::QuicClientConfig;
+pub use offloads::UdpOffloads;
+pub use preset::{QuicPreset, UnknownPreset};
 pub use server::QuicServerConfig;
 
 /// Parts that fuzzers reach without a connection around them. Not part of the interface.

@@ -1,4 +1,14 @@
 //! Listening: one UDP socket, from which handshakes come that run beside each other.
+// Reached by what a peer does: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::future::Future;
 use std::io;
@@ -97,7 +107,7 @@ impl Configs {
             .migration(config.migration)
             .max_incoming(config.backlog as usize)
             .incoming_buffer_size(EARLY_BYTES)
-            .incoming_buffer_size_total(EARLY_BYTES * u64::from(config.backlog))
+            .incoming_buffer_size_total(EARLY_BYTES.saturating_mul(u64::from(config.backlog)))
             .transport_config(config.tuning.transport(false));
         let mut loopback = server.clone();
         loopback.transport_config(config.tuning.transport(true));

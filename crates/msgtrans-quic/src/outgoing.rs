@@ -1,4 +1,14 @@
 //! [`Outgoing`]: bytes on their way into quinn, and who wants to know when the peer has them.
+// Reached by what a peer does: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,9 +24,6 @@ const PIECES_MAX: usize = 16;
 const ROUND_BYTES_MAX: usize = 256 * 1024;
 /// The largest piece. A confirmation waits for the whole piece that its packet ends in.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
-
-/// The pieces of one write.
-pub(crate) type Pieces = [Bytes; PIECES_MAX];
 
 /// What has left the session's batch and is not quinn's yet.
 #[derive(Debug, Default)]
@@ -60,22 +67,33 @@ impl Outgoing {
         self.waiting.push_back(bytes);
     }
 
-    /// The next pieces to write, what waited first; `None` when nothing is left.
-    pub(crate) fn take(&mut self, from: &mut OutboundBatch) -> Option<Pieces> {
-        let mut pieces = Pieces::default();
-        let (mut count, mut bytes) = (0, 0);
-        while count < PIECES_MAX && bytes < ROUND_BYTES_MAX {
-            let Some(piece) = self.waiting.pop_front().or_else(|| self.next(from)) else {
-                break;
-            };
-            bytes += piece.len();
-            pieces[count] = piece;
-            count += 1;
-        }
+    /// The next piece to write, what waited first; `None` when nothing is left.
+    pub(crate) fn take(&mut self, from: &mut OutboundBatch) -> Option<Bytes> {
+        let piece = self.waiting.pop_front().or_else(|| self.next(from));
         if self.waiting.capacity() > 0 && self.waiting.is_empty() {
             self.waiting = VecDeque::new();
         }
-        (count > 0).then_some(pieces)
+        piece
+    }
+
+    /// Whether nothing is left.
+    pub(crate) fn is_empty(&self, from: &mut OutboundBatch) -> bool {
+        self.waiting.is_empty() && from.bytes_mut().is_empty()
+    }
+
+    /// As many pieces as one write takes, behind `first`.
+    pub(crate) fn gather(&mut self, first: Bytes, from: &mut OutboundBatch) -> Vec<Bytes> {
+        let mut bytes = first.len();
+        let mut pieces = Vec::with_capacity(PIECES_MAX);
+        pieces.push(first);
+        while pieces.len() < PIECES_MAX && bytes < ROUND_BYTES_MAX {
+            let Some(piece) = self.take(from) else {
+                break;
+            };
+            bytes = bytes.saturating_add(piece.len());
+            pieces.push(piece);
+        }
+        pieces
     }
 
     /// The next piece of the batch: a run of small packets in one copy, a large payload as it is.
@@ -103,12 +121,8 @@ impl Outgoing {
     }
 
     /// Keeps what quinn did not take.
-    pub(crate) fn put_back(&mut self, pieces: Pieces) {
-        for piece in pieces
-            .into_iter()
-            .rev()
-            .filter(|piece| piece.has_remaining())
-        {
+    pub(crate) fn put_back(&mut self, pieces: impl DoubleEndedIterator<Item = Bytes>) {
+        for piece in pieces.rev().filter(|piece| piece.has_remaining()) {
             self.waiting.push_front(piece);
         }
     }

@@ -64,7 +64,8 @@ impl QuicServerConfig {
         }
     }
 
-    /// Reads a URL: `quic://host:port` with the options `cert` and `key` (PEM files), `wire` (`v1`, `v2`, `auto`),
+    /// Reads a URL: `quic://host:port` with the options `cert` and `key` (PEM files), `preset` (`lan`, `wan`,
+    /// `lossy`), `wire` (`v1`, `v2`, `auto`),
     /// `max_idle_timeout`, `keep_alive` (`30s`), `stream_window`, `connection_window`, `send_window`, `mtu`,
     /// `udp_buffer` (bytes), `migration`, `backlog` and `retry_above`.
     ///

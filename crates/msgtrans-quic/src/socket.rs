@@ -7,6 +7,7 @@ use std::sync::Arc;
 use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::UdpOffloads;
 use crate::tuning::{DATAGRAM_MAX, Tuning};
 
 /// An endpoint that listens at `address`.
@@ -24,6 +25,12 @@ pub(crate) fn dial(tuning: &Tuning) -> io::Result<Endpoint> {
     let socket = udp(any(Ipv6Addr::UNSPECIFIED.into()), tuning)
         .or_else(|_| udp(any(Ipv4Addr::UNSPECIFIED.into()), tuning))?;
     endpoint(socket, None)
+}
+
+/// What the system does for a socket of `tuning`.
+pub(crate) fn probe(tuning: &Tuning) -> io::Result<UdpOffloads> {
+    let socket = udp(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0), tuning)?;
+    UdpOffloads::of(&socket)
 }
 
 fn udp(address: SocketAddr, tuning: &Tuning) -> io::Result<UdpSocket> {
@@ -46,6 +53,12 @@ fn udp(address: SocketAddr, tuning: &Tuning) -> io::Result<UdpSocket> {
 }
 
 fn endpoint(socket: UdpSocket, server: Option<ServerConfig>) -> io::Result<Endpoint> {
+    match UdpOffloads::of(&socket) {
+        Ok(offloads) => {
+            tracing::debug!(address = ?socket.local_addr().ok(), %offloads, "udp socket")
+        }
+        Err(error) => tracing::debug!(%error, "udp socket, offloads unknown"),
+    }
     let mut config = EndpointConfig::default();
     config
         .max_udp_payload_size(DATAGRAM_MAX)

@@ -7,7 +7,8 @@ use msgtrans_core::ConfigError;
 use msgtrans_transport::{Endpoint, EndpointOptions};
 use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
-use crate::congestion::CubicUntilClosedConfig;
+use crate::congestion;
+use crate::preset::{Congestion, QuicPreset};
 
 /// The largest UDP payload that is ever sent or received. quinn hands the kernel up to 10 datagrams in one call, and
 /// such a call cannot carry more than 65 507 bytes: what is above is lost without an error.
@@ -24,6 +25,8 @@ const ACK_EVERY: u32 = 10;
 /// How long a peer may keep the acknowledgement of a lone packet to itself: a confirmed send takes 6 ms on loopback,
 /// and 26 ms with the usual 25.
 const ACK_WITHIN: Duration = Duration::from_millis(5);
+/// What RFC 9002 recommends.
+const REORDERING: u32 = 3;
 /// Longer times than a day are mistakes.
 const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -37,6 +40,14 @@ pub(crate) struct Tuning {
     pub(crate) send_window: u32,
     pub(crate) mtu: Option<u16>,
     pub(crate) udp_buffer: u32,
+    /// Where the values below come from, and the defaults of those above.
+    pub(crate) preset: Option<QuicPreset>,
+    /// Assumed until one has been measured; quinn's 333 ms without.
+    pub(crate) initial_rtt: Option<Duration>,
+    pub(crate) ack_within: Duration,
+    /// Packets sent later whose acknowledgement makes an earlier one count as lost.
+    pub(crate) reordering: u32,
+    pub(crate) congestion: Congestion,
 }
 
 impl Default for Tuning {
@@ -49,12 +60,32 @@ impl Default for Tuning {
             send_window: 4 * 1024 * 1024,
             mtu: None,
             udp_buffer: 7 * 1024 * 1024,
+            preset: None,
+            initial_rtt: None,
+            ack_within: ACK_WITHIN,
+            reordering: REORDERING,
+            congestion: Congestion::Cubic,
         }
     }
 }
 
 macro_rules! tuning_knobs {
     () => {
+        /// Sets what belongs to a kind of path, and replaces what was set of that before; none by default.
+        #[must_use]
+        pub fn preset(mut self, preset: $crate::QuicPreset) -> Self {
+            self.tuning = preset.apply(self.tuning);
+            self
+        }
+
+        /// What the system does for a UDP socket with these buffers. Opens one for it, and closes it.
+        ///
+        /// # Errors
+        /// No UDP socket can be opened on loopback.
+        pub fn offloads(&self) -> std::io::Result<$crate::UdpOffloads> {
+            $crate::socket::probe(&self.tuning)
+        }
+
         /// How long the peer may be silent before the connection is lost, 1 s to 24 h, 60 s by default; the shorter of
         /// both sides' times holds. Sessions notice earlier by their heartbeat.
         #[must_use]
@@ -130,6 +161,9 @@ impl Tuning {
 
     /// Takes the options of a URL, the rest as in `self`.
     pub(crate) fn take(mut self, options: &mut EndpointOptions<'_>) -> Result<Self, ConfigError> {
+        if let Some(preset) = options.take::<QuicPreset>("preset", "lan, wan or lossy")? {
+            self = preset.apply(self);
+        }
         if let Some(time) = options.take_duration("max_idle_timeout")? {
             self.max_idle_timeout = time;
         }
@@ -155,6 +189,11 @@ impl Tuning {
 
     /// Adds what differs from `default` to a URL.
     pub(crate) fn put(&self, default: &Self, mut endpoint: Endpoint) -> Endpoint {
+        let mut default = default.clone();
+        if let Some(preset) = self.preset {
+            endpoint = endpoint.with_option("preset", preset);
+            default = preset.apply(default);
+        }
         let ms = |time: Duration| format!("{}ms", time.as_millis());
         if self.max_idle_timeout != default.max_idle_timeout {
             endpoint = endpoint.with_option("max_idle_timeout", ms(self.max_idle_timeout));
@@ -229,7 +268,7 @@ impl Tuning {
         };
         let mut acks = AckFrequencyConfig::default();
         acks.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY))
-            .max_ack_delay(Some(ACK_WITHIN));
+            .max_ack_delay(Some(self.ack_within));
         transport
             // One stream is all that the wire format has; a peer cannot make others cost anything.
             .max_concurrent_bidi_streams(VarInt::from_u32(1))
@@ -242,9 +281,13 @@ impl Tuning {
             .receive_window(VarInt::from_u32(self.connection_window))
             .send_window(u64::from(self.send_window))
             .send_fairness(false)
-            .congestion_controller_factory(Arc::new(CubicUntilClosedConfig::default()))
+            .packet_threshold(self.reordering)
+            .congestion_controller_factory(congestion::factory(self.congestion))
             .ack_frequency_config(Some(acks))
             .mtu_discovery_config(Some(mtu));
+        if let Some(initial_rtt) = self.initial_rtt {
+            transport.initial_rtt(initial_rtt);
+        }
         Arc::new(transport)
     }
 }

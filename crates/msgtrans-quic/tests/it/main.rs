@@ -6,6 +6,7 @@ mod confirmation;
 mod conformance;
 mod end;
 mod handshake;
+mod preset;
 mod relay;
 mod transfer;
 mod version1;

@@ -14,6 +14,8 @@ pub(crate) struct Path {
     pub(crate) mute_server: AtomicBool,
     /// Drops what the client sends.
     pub(crate) mute_client: AtomicBool,
+    /// Drops so many of the client's next datagrams.
+    pub(crate) lose: AtomicUsize,
     /// Retry packets that the server sent.
     pub(crate) retries: AtomicUsize,
     /// Datagrams that the server sent, dropped or not.
@@ -62,7 +64,10 @@ async fn carry(near: UdpSocket, server: SocketAddr, path: Arc<Path>) {
         tokio::select! {
             Ok((len, from)) = near.recv_from(&mut up) => {
                 client = Some(from);
-                if !path.mute_client.load(Ordering::Relaxed) {
+                let lost = path
+                    .lose
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+                if lost.is_err() && !path.mute_client.load(Ordering::Relaxed) {
                     let _ = far.send_to(&up[..len], server).await;
                 }
             }

@@ -17,11 +17,16 @@ use tokio::time::timeout;
 /// Between two sessions of a run of pings, so that it meets the whole crowd; a prime, so that it meets everybody.
 const STRIDE: usize = 7_919;
 
+/// Handshakes of one session; the last failure is the run's.
+const TRIES: usize = 5;
+
 struct Crowd {
     members: Vec<mpsc::Sender<Ask>>,
     lives: JoinSet<Result<(), Trouble>>,
     at_once: usize,
     patience: Duration,
+    /// Handshakes that failed, and were tried again as a client does.
+    again: usize,
 }
 
 pub(crate) async fn run(hold: &Hold) -> Result<(), Trouble> {
@@ -35,6 +40,7 @@ pub(crate) async fn run(hold: &Hold) -> Result<(), Trouble> {
         "event": "up",
         "connections": crowd.members.len(),
         "seconds": begin.elapsed().as_secs_f64(),
+        "again": crowd.again,
         "syn_retransmits": process::syn_retransmits()?.saturating_sub(retransmits),
     }))?;
     let mut commands = BufReader::new(tokio::io::stdin()).lines();
@@ -74,37 +80,47 @@ async fn open(hold: &Hold, patience: Duration) -> Result<Crowd, Trouble> {
     });
     let places = Arc::new(Semaphore::new(hold.at_once.max(1)));
     let (mut members, mut lives) = (Vec::with_capacity(hold.connections), JoinSet::new());
-    let (opened, mut open) = mpsc::unbounded_channel();
+    let (opened, mut open) = mpsc::unbounded_channel::<Result<(Member, usize), Trouble>>();
+    let mut again = 0;
     for index in 0..hold.connections {
         let place = places.clone().acquire_owned().await?;
         let (dialler, manner, opened) = (dialler.clone(), manner.clone(), opened.clone());
         // A task for the handshake and one for the life after it: the first is larger, and gone when it is done.
         tokio::spawn(async move {
-            let member = match dialler.dial(index).await {
-                Ok(dialled) => Member::greet(dialled, &manner).await,
-                Err(error) => Err(error),
-            };
+            let mut tries = 1;
+            let mut member = join(&dialler, &manner, index).await;
+            while member.is_err() && tries < TRIES {
+                tries += 1;
+                member = join(&dialler, &manner, index).await;
+            }
             drop(place);
             // Nobody listens once another has failed.
-            let _ = opened.send(member);
+            let _ = opened.send(member.map(|member| (member, tries - 1)));
         });
-        while let Ok(member) = open.try_recv() {
-            members.push(settle(member?, &mut lives));
+        while let Ok(joined) = open.try_recv() {
+            let (member, more) = joined?;
+            again += more;
+            members.push(settle(member, &mut lives));
         }
     }
     while members.len() < hold.connections {
-        let member = open
-            .recv()
-            .await
-            .ok_or("a handshake ended without a word")?;
-        members.push(settle(member?, &mut lives));
+        let joined = open.recv().await;
+        let (member, more) = joined.ok_or("a handshake ended without a word")??;
+        again += more;
+        members.push(settle(member, &mut lives));
     }
     Ok(Crowd {
         members,
         lives,
         at_once: hold.at_once.max(1),
         patience,
+        again,
     })
+}
+
+/// One try of one session's handshakes.
+async fn join(dialler: &Dialler, manner: &Manner, index: usize) -> Result<Member, Trouble> {
+    Member::greet(dialler.dial(index).await?, manner).await
 }
 
 fn settle(member: Member, lives: &mut JoinSet<Result<(), Trouble>>) -> mpsc::Sender<Ask> {

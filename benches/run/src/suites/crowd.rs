@@ -36,6 +36,7 @@ fn cases() -> Vec<Case> {
         Metric::new("P17", "p99_many", "p99 ping us, many"),
         Metric::new("P17", "accept_us", "handshake cpu us"),
         Metric::new("P17", "session_bytes", "bytes/session"),
+        Metric::new("P17", "again", "handshakes tried again"),
         Metric::new("P17", "idle_cpu_percent", "% of a core, all idle"),
     ];
     vec![Case {
@@ -70,7 +71,7 @@ fn turn(bench: &Bench, server: &Server, case: &Case) -> Result<Sample, String> {
     let bytes_before = process::resident_bytes(pid).map_err(gone)?;
     let mut sample = Sample::new();
 
-    let mut few = open(bench, &running.url, FEW)?;
+    let (mut few, _) = open(bench, &running.url, FEW)?;
     let (p50_few, p99_few) = ping(&mut few)?;
     close(few)?;
     // Until the server has let the few go: their memory shall not count for the many, nor theirs be reused.
@@ -79,8 +80,11 @@ fn turn(bench: &Bench, server: &Server, case: &Case) -> Result<Sample, String> {
     let cpu = || process::cpu_ns(pid).map_err(gone);
     let cpu_before = cpu()?;
     let mut crowds = Vec::new();
+    let mut again = 0.0;
     for _ in 0..PROGRAMS {
-        crowds.push(open(bench, &running.url, MANY / PROGRAMS)?);
+        let (crowd, more) = open(bench, &running.url, MANY / PROGRAMS)?;
+        again += more;
+        crowds.push(crowd);
     }
     let used = cpu()? - cpu_before;
     std::thread::sleep(SETTLE);
@@ -112,6 +116,7 @@ fn turn(bench: &Bench, server: &Server, case: &Case) -> Result<Sample, String> {
     let p99_many = worst(p99s);
     sample.extend([
         ("answered".to_owned(), answered),
+        ("again".to_owned(), again),
         ("p50_few".to_owned(), p50_few),
         ("p50_many".to_owned(), worst(p50s)),
         ("p99_few".to_owned(), p99_few),
@@ -127,15 +132,15 @@ fn turn(bench: &Bench, server: &Server, case: &Case) -> Result<Sample, String> {
     Ok(sample)
 }
 
-/// A program with so many sessions, all of them welcomed.
-fn open(bench: &Bench, url: &str, sessions: usize) -> Result<Talk, String> {
+/// A program with so many sessions, all of them welcomed; and how many handshakes had to be tried again.
+fn open(bench: &Bench, url: &str, sessions: usize) -> Result<(Talk, f64), String> {
     let mut command = Command::new(bench.program("crowd"));
     command.args(["hold", "--target", url, "--sources=4", "--at-once=64"]);
     command.arg(format!("--connections={sessions}"));
     command.arg(format!("--patience={}", PATIENCE.as_secs()));
     let mut talk = Talk::start(command)?;
-    talk.line(PATIENCE)?;
-    Ok(talk)
+    let again = measure::number(&talk.line(PATIENCE)?, "again").unwrap_or_default();
+    Ok((talk, again))
 }
 
 /// Median and p99 of pings, microseconds.

@@ -59,9 +59,15 @@ struct Inner<C, T> {
     account: Option<&'static ByteAccount>,
     noted: usize,
     receiver: Option<Waker>,
+    /// Who waits for room; hardly any mailbox has ever had somebody.
+    line: Option<Box<Line>>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Line {
     waiters: VecDeque<Waiter>,
     next_ticket: u64,
-    closed: bool,
 }
 
 struct Waiter {
@@ -91,10 +97,13 @@ impl<C, T> Inner<C, T> {
             || (self.items.len() < self.bounds.items && self.bytes + bytes <= self.bounds.bytes)
     }
 
+    fn first_waiter(&self) -> Option<&Waiter> {
+        self.line.as_ref()?.waiters.front()
+    }
+
     /// The waker of whoever is next in line and has room.
     fn next_in_line(&self) -> Option<Waker> {
-        self.waiters
-            .front()
+        self.first_waiter()
             .filter(|waiter| self.closed || self.has_room(waiter.bytes))
             .map(|waiter| waiter.waker.clone())
     }
@@ -112,8 +121,7 @@ impl<C, T> Mailbox<C, T> {
                 account: None,
                 noted: 0,
                 receiver: None,
-                waiters: VecDeque::new(),
-                next_ticket: 0,
+                line: None,
                 closed: false,
             }),
             signalled: AtomicBool::new(false),
@@ -175,7 +183,7 @@ impl<C, T> Mailbox<C, T> {
         if inner.closed {
             return Err(PushError::Closed(item));
         }
-        if !inner.waiters.is_empty() || !inner.has_room(bytes) {
+        if inner.first_waiter().is_some() || !inner.has_room(bytes) {
             return Err(PushError::Full(item));
         }
         inner.items.push_back(item);
@@ -331,10 +339,10 @@ impl<C, T> Mailbox<C, T> {
         let commands = std::mem::take(&mut inner.commands);
         let receiver = inner.receiver.take();
         let items = std::mem::take(&mut inner.items);
-        let waiters = std::mem::take(&mut inner.waiters);
+        let line = inner.line.take();
         drop(inner);
         drop((commands, receiver));
-        for waiter in waiters {
+        for waiter in line.into_iter().flat_map(|line| line.waiters) {
             waiter.waker.wake();
         }
         items
@@ -355,7 +363,7 @@ impl<C, T> fmt::Debug for Mailbox<C, T> {
             .field("items", &inner.items.len())
             .field("bytes", &inner.bytes)
             .field("bounds", &inner.bounds)
-            .field("waiters", &inner.waiters.len())
+            .field("waiting", &inner.first_waiter().is_some())
             .field("closed", &inner.closed)
             .finish_non_exhaustive()
     }
@@ -386,10 +394,11 @@ impl<C, T> Push<'_, C, T> {
         };
         let mut inner = self.mailbox.lock();
         let first = inner
-            .waiters
-            .front()
+            .first_waiter()
             .is_some_and(|waiter| waiter.ticket == ticket);
-        inner.waiters.retain(|waiter| waiter.ticket != ticket);
+        if let Some(line) = &mut inner.line {
+            line.waiters.retain(|waiter| waiter.ticket != ticket);
+        }
         // Whoever was woken and left hands the room on.
         let waker = if first { inner.next_in_line() } else { None };
         drop(inner);
@@ -414,18 +423,19 @@ impl<C, T> Future for Push<'_, C, T> {
             return Poll::Ready(Err(PushError::Closed(item)));
         }
         let first = match this.ticket {
-            None => inner.waiters.is_empty(),
+            None => inner.first_waiter().is_none(),
             Some(ticket) => inner
-                .waiters
-                .front()
+                .first_waiter()
                 .is_some_and(|waiter| waiter.ticket == ticket),
         };
         if first && inner.has_room(this.bytes) {
             inner.items.push_back(item);
             let held = inner.bytes + this.bytes;
             inner.set_bytes(held);
-            if this.ticket.take().is_some() {
-                inner.waiters.pop_front();
+            if this.ticket.take().is_some()
+                && let Some(line) = &mut inner.line
+            {
+                line.waiters.pop_front();
             }
             let waker = this.mailbox.signal(&inner);
             let next = inner.next_in_line();
@@ -435,11 +445,12 @@ impl<C, T> Future for Push<'_, C, T> {
             }
             return Poll::Ready(Ok(()));
         }
+        let line = inner.line.get_or_insert_default();
         match this.ticket {
             None => {
-                let ticket = inner.next_ticket;
-                inner.next_ticket += 1;
-                inner.waiters.push_back(Waiter {
+                let ticket = line.next_ticket;
+                line.next_ticket += 1;
+                line.waiters.push_back(Waiter {
                     ticket,
                     bytes: this.bytes,
                     waker: cx.waker().clone(),
@@ -447,11 +458,8 @@ impl<C, T> Future for Push<'_, C, T> {
                 this.ticket = Some(ticket);
             }
             Some(ticket) => {
-                if let Some(waiter) = inner
-                    .waiters
-                    .iter_mut()
-                    .find(|waiter| waiter.ticket == ticket)
-                {
+                let waiting = &mut line.waiters;
+                if let Some(waiter) = waiting.iter_mut().find(|waiter| waiter.ticket == ticket) {
                     waiter.waker.clone_from(cx.waker());
                 }
             }

@@ -85,7 +85,7 @@ pub(crate) struct Shared {
     peer_max_frame: AtomicU32,
     framing: OnceLock<Framing>,
     next_id: AtomicU32,
-    reason: OnceLock<CloseReason>,
+    reason: OnceLock<Box<CloseReason>>,
     /// The first GoAway or Goodbye of the peer.
     goodbye: OnceLock<Box<Goodbye>>,
     ended: AtomicBool,
@@ -183,12 +183,12 @@ impl Shared {
 
     /// The reason why the session ends, from the moment it is known; the first one wins.
     pub(crate) fn reason(&self) -> Option<&CloseReason> {
-        self.reason.get()
+        self.reason.get().map(|reason| &**reason)
     }
 
     pub(crate) fn set_reason(&self, reason: CloseReason) -> CloseReason {
         self.plain.store(false, Ordering::Relaxed);
-        self.reason.get_or_init(|| reason).clone()
+        CloseReason::clone(self.reason.get_or_init(|| Box::new(reason)))
     }
 
     fn closed_kind(&self) -> SendErrorKind {

@@ -11,6 +11,7 @@ use super::{Phase, SessionActor, discard};
 use crate::events::TransportEvent;
 use crate::pass;
 use crate::rejections::Rejection;
+use crate::service::LaneFuture;
 
 /// How long the peer has to close after our Goodbye has gone (wire format, section 6).
 const LINGER: Duration = Duration::from_secs(1);
@@ -20,6 +21,18 @@ pub(super) struct Closing {
     /// For writing what is queued, then for the peer to close too.
     deadline: Instant,
     written: bool,
+}
+
+/// The peer has ended.
+pub(super) struct Ending {
+    pub(super) reason: CloseReason,
+    pub(super) deadline: Instant,
+}
+
+/// The handler hears of the end.
+pub(super) struct Leaving {
+    future: LaneFuture,
+    pub(super) deadline: Instant,
 }
 
 impl Closing {
@@ -34,7 +47,7 @@ impl SessionActor {
     pub(super) fn begin_close(&mut self, reason: CloseReason, goodbye: bool) {
         if matches!(
             self.phase,
-            Phase::Closing(_) | Phase::Leaving { .. } | Phase::Done
+            Phase::Closing(_) | Phase::Leaving(_) | Phase::Done
         ) {
             return;
         }
@@ -81,7 +94,7 @@ impl SessionActor {
 
     /// Ends the session for what it holds, at once: a Goodbye would wait behind it.
     pub(super) fn shed(&mut self) {
-        if matches!(self.phase, Phase::Leaving { .. } | Phase::Done) {
+        if matches!(self.phase, Phase::Leaving(_) | Phase::Done) {
             return;
         }
         self.runtime().stats.rejected(Rejection::Memory);
@@ -97,13 +110,13 @@ impl SessionActor {
                 let reason = self.fail_waiters(reason);
                 let deadline = self.now + self.runtime().config.send_timeout;
                 self.pass().open = false;
-                self.phase = Phase::Ending { reason, deadline };
+                self.phase = Phase::Ending(Box::new(Ending { reason, deadline }));
             }
             Phase::Closing(_) => {
                 let reason = self.fail_waiters(reason);
                 self.finished(reason);
             }
-            Phase::Ending { .. } | Phase::Leaving { .. } | Phase::Done => {}
+            Phase::Ending(_) | Phase::Leaving(_) | Phase::Done => {}
         }
     }
 
@@ -160,9 +173,10 @@ impl SessionActor {
                     }
                 }
             }
-            Phase::Leaving { future, deadline } => {
+            Phase::Leaving(leaving) => {
+                let future = &mut leaving.future;
                 let over = pass::lend(&mut self.pass, || future.as_mut().poll(cx)).is_ready()
-                    || self.now >= *deadline;
+                    || self.now >= leaving.deadline;
                 if over {
                     self.phase = Phase::Done;
                     return Lane::Done;
@@ -197,7 +211,7 @@ impl SessionActor {
             .service
             .disconnect(self.session.clone(), reason);
         let deadline = self.now + self.runtime().config.send_timeout;
-        self.phase = Phase::Leaving { future, deadline };
+        self.phase = Phase::Leaving(Box::new(Leaving { future, deadline }));
     }
 
     fn tell_end(&mut self, reason: &CloseReason) {
@@ -219,7 +233,7 @@ impl SessionActor {
 
     /// The task is dropped: there is no pass and nothing can wait any more.
     pub(super) fn end_now(&mut self, reason: CloseReason) {
-        let leaving = matches!(self.phase, Phase::Leaving { .. });
+        let leaving = matches!(self.phase, Phase::Leaving(_));
         self.phase = Phase::Done;
         let reason = self.fail_waiters(reason);
         discard(self.shared().mailbox.close());

@@ -88,8 +88,8 @@ impl SessionActor {
         let pass = self.pass();
         let busy = pass.message_waits || !pass.messages.is_empty();
         match &self.phase {
-            Phase::Ending { reason, .. } if !busy => {
-                let reason = reason.clone();
+            Phase::Ending(ending) if !busy => {
+                let reason = ending.reason.clone();
                 self.begin_close(reason, false);
                 Lane::Busy
             }

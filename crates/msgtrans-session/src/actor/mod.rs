@@ -19,6 +19,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use msgtrans_actor::{Actor, Driver, LOT, Lane, TimerKey};
 use msgtrans_core::{
@@ -66,9 +67,10 @@ pub struct SessionActor {
     heard: Instant,
     wrote: Instant,
     progress: Progress,
-    heartbeat: std::time::Duration,
+    /// Milliseconds, as on the wire: see the test of the task's size.
+    heartbeat_ms: u32,
     /// Bytes held of a packet of which not all has come.
-    incomplete: usize,
+    incomplete: u32,
     /// Whether packets have come since the last note of what is incomplete.
     received: bool,
     /// Since when nothing is read because the handler is busy.
@@ -76,23 +78,18 @@ pub struct SessionActor {
     /// Since when a packet has been under way.
     pace: Option<pace::Pace>,
     /// Held as long as the task lives.
-    permit: Option<Box<dyn Send>>,
+    permit: Option<Box<Permit>>,
     /// Where somebody listens at debug: everything that happens in the task happens in it.
     span: Option<Box<tracing::Span>>,
 }
 
+/// All that a phase holds is boxed, since an idle session is in the one that holds nothing.
 enum Phase {
     Opening(Box<Opening>),
     Open,
-    Ending {
-        reason: CloseReason,
-        deadline: Instant,
-    },
+    Ending(Box<closing::Ending>),
     Closing(Box<closing::Closing>),
-    Leaving {
-        future: LaneFuture,
-        deadline: Instant,
-    },
+    Leaving(Box<closing::Leaving>),
     Done,
 }
 
@@ -114,6 +111,11 @@ struct Rare {
     paused_until: Option<Instant>,
     /// The last Ping that could not be answered while the peer did not read.
     pong_due: Option<Packet>,
+}
+
+/// Boxed once more, because peers of this machine have none.
+struct Permit {
+    _held: Box<dyn Send>,
 }
 
 /// A connection that a server has accepted.
@@ -151,7 +153,7 @@ pub fn accept(runtime: Arc<SessionRuntime>, accepted: Accepted) -> SessionTask {
         decision: None,
     };
     let mut actor = SessionActor::new(runtime, connection, id, opening, now);
-    actor.permit = permit;
+    actor.permit = permit.map(|held| Box::new(Permit { _held: held }));
     Driver::new(actor)
 }
 
@@ -194,7 +196,7 @@ impl SessionActor {
         opening: Opening,
         now: Instant,
     ) -> Self {
-        let heartbeat = runtime.config.heartbeat;
+        let heartbeat_ms = millis(runtime.config.heartbeat);
         let span = span(id, connection.info());
         let shared = Arc::new(Shared::new(id, connection.info().clone(), runtime));
         Self {
@@ -215,7 +217,7 @@ impl SessionActor {
             now,
             heard: now,
             wrote: now,
-            heartbeat,
+            heartbeat_ms,
             incomplete: 0,
             received: false,
             held_back: None,
@@ -263,6 +265,10 @@ impl SessionActor {
         if let Err(error) = self.pass().push_own(packet) {
             tracing::error!(%error, ?packet, "a frame of the session's own could not be encoded");
         }
+    }
+
+    fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms.into())
     }
 
     fn rare(&mut self) -> &mut Rare {
@@ -362,7 +368,7 @@ impl SessionActor {
     /// Writes down what is held, in lots; less than one costs nothing.
     fn note_held(&mut self, at_hand: usize) {
         let shared = &self.session.shared;
-        let now = self.incomplete.saturating_add(at_hand);
+        let now = (self.incomplete as usize).saturating_add(at_hand);
         let noted = shared.held.load(Ordering::Relaxed);
         if now >= LOT || noted != 0 {
             shared.held.store(HELD.note(noted, now), Ordering::Relaxed);
@@ -446,15 +452,15 @@ impl Actor for SessionActor {
         match &mut self.phase {
             Phase::Opening(_) => self.poll_opening(cx),
             Phase::Open => self.poll_open(cx),
-            Phase::Ending { .. } => self.poll_ending(cx),
-            Phase::Closing(_) | Phase::Leaving { .. } | Phase::Done => Lane::Idle,
+            Phase::Ending(_) => self.poll_ending(cx),
+            Phase::Closing(_) | Phase::Leaving(_) | Phase::Done => Lane::Idle,
         }
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Lane {
         match self.phase {
-            Phase::Closing(_) | Phase::Leaving { .. } | Phase::Done => self.poll_close(cx),
-            Phase::Ending { .. } => Lane::Idle,
+            Phase::Closing(_) | Phase::Leaving(_) | Phase::Done => self.poll_close(cx),
+            Phase::Ending(_) => Lane::Idle,
             Phase::Opening(_) | Phase::Open => match self.write(cx) {
                 // What was queued meanwhile by this very pass goes with the next one.
                 Ok(true) if self.is_signalled() && matches!(self.phase, Phase::Open) => Lane::Busy,
@@ -534,6 +540,11 @@ impl std::fmt::Debug for SessionActor {
 /// Bytes of encoded packets after which a blocked session stops answering what it could answer later.
 const OUT_PAUSE: usize = 2 * BATCH_BYTES;
 
+/// Whole milliseconds, of at most 300 s.
+fn millis(heartbeat: Duration) -> u32 {
+    u32::try_from(heartbeat.as_millis()).unwrap_or(u32::MAX)
+}
+
 /// The failure of a dialled connection whose peer broke the handshake.
 fn handshake_error(endpoint: &str, what: impl ToString, retryable: bool) -> ConnectError {
     ConnectError::Handshake {
@@ -554,3 +565,6 @@ fn span(id: SessionId, info: &msgtrans_core::ConnectionInfo) -> Option<Box<traci
     let span = tracing::debug_span!("connection", session = %id, protocol = info.protocol, peer = %info.peer);
     (!span.is_disabled()).then(|| Box::new(span))
 }
+
+#[cfg(test)]
+mod tests;

@@ -281,7 +281,7 @@ impl SessionActor {
             peer_max_frame,
         } = terms;
         let framing = self.connection.framing();
-        self.heartbeat = heartbeat;
+        self.heartbeat_ms = super::millis(heartbeat);
         self.shared()
             .set_wire(version, features, peer_max_frame, framing);
         let opening = std::mem::replace(&mut self.phase, Phase::Open);

@@ -42,7 +42,8 @@ impl SessionActor {
     /// what it was until the next read.
     pub(super) fn note_incomplete(&mut self) {
         let incomplete = self.connection.incomplete();
-        self.incomplete = incomplete.unwrap_or(0);
+        // A frame is shorter than 4 GiB: its header says so in 32 bits.
+        self.incomplete = incomplete.map_or(0, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
         let received = std::mem::take(&mut self.received);
         match incomplete {
             None => self.pace = None,

@@ -26,8 +26,8 @@ impl SessionActor {
             Phase::Open => {
                 let config = &self.runtime().config;
                 let mut at = if self.is_v2() {
-                    (self.wrote + self.heartbeat)
-                        .min(self.heard + self.heartbeat * HEARTBEATS_MISSED)
+                    (self.wrote + self.heartbeat())
+                        .min(self.heard + self.heartbeat() * HEARTBEATS_MISSED)
                 } else {
                     self.heard.max(self.wrote) + config.idle_timeout_v1
                 };
@@ -51,7 +51,8 @@ impl SessionActor {
                 }
                 Some(at)
             }
-            Phase::Ending { deadline, .. } | Phase::Leaving { deadline, .. } => Some(*deadline),
+            Phase::Ending(ending) => Some(ending.deadline),
+            Phase::Leaving(leaving) => Some(leaving.deadline),
             Phase::Closing(closing) => Some(closing.deadline()),
             Phase::Done => None,
         }
@@ -101,14 +102,14 @@ impl SessionActor {
                     self.check_open_time();
                 }
             }
-            Phase::Ending { reason, deadline } => {
-                if now >= *deadline {
-                    let reason = reason.clone();
+            Phase::Ending(ending) => {
+                if now >= ending.deadline {
+                    let reason = ending.reason.clone();
                     self.begin_close(reason, false);
                 }
             }
             // Looked at where they are polled.
-            Phase::Closing(_) | Phase::Leaving { .. } | Phase::Done => {}
+            Phase::Closing(_) | Phase::Leaving(_) | Phase::Done => {}
         }
     }
 
@@ -142,12 +143,12 @@ impl SessionActor {
             self.heard = now;
         }
         if self.is_v2() {
-            if now >= self.heard + self.heartbeat * HEARTBEATS_MISSED {
-                let text = format!("silent for {:?}", self.heartbeat * HEARTBEATS_MISSED);
+            if now >= self.heard + self.heartbeat() * HEARTBEATS_MISSED {
+                let text = format!("silent for {:?}", self.heartbeat() * HEARTBEATS_MISSED);
                 self.drop_connection(CloseReason::network(Code::TIMEOUT, text));
                 return;
             }
-            if now >= self.wrote + self.heartbeat {
+            if now >= self.wrote + self.heartbeat() {
                 if !self.blocked {
                     self.ping();
                 }

@@ -1,4 +1,14 @@
 //! [`ByteAccount`]: how many bytes many holders hold together, counted in lots.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,7 +62,7 @@ impl ByteAccount {
     /// A holder that had written down `noted` bytes holds `now`: what it has written down afterwards.
     #[inline]
     pub fn note(&self, noted: usize, now: usize) -> usize {
-        let lots = now - now % LOT;
+        let lots = now.saturating_sub(now % LOT);
         // Shrinking by one lot alone is not worth a word: who sways about a step would write at each.
         if lots > noted || lots.saturating_add(LOT) < noted || (lots == 0 && noted > 0) {
             self.write(noted, lots);
@@ -63,11 +73,11 @@ impl ByteAccount {
 
     #[cold]
     fn write(&self, noted: usize, lots: usize) {
-        if lots < noted {
-            self.held.fetch_sub(noted - lots, Ordering::Relaxed);
+        let Some(more) = lots.checked_sub(noted) else {
+            self.held
+                .fetch_sub(noted.saturating_sub(lots), Ordering::Relaxed);
             return;
-        }
-        let more = lots - noted;
+        };
         let held = self
             .held
             .fetch_add(more, Ordering::Relaxed)
@@ -103,7 +113,7 @@ impl ByteAccount {
         bell: impl Fn() + Send + Sync + 'static,
     ) -> BellGuard {
         let mut bells = self.lock();
-        let number = bells.last().map_or(0, |(last, ..)| last + 1);
+        let number = bells.last().map_or(0, |(last, ..)| last.saturating_add(1));
         bells.push((number, from.max(1), Arc::new(bell)));
         self.publish(&bells);
         BellGuard {

@@ -1,4 +1,14 @@
 //! [`InprocConnection`]: one end of a pair of bounded queues.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::collections::VecDeque;
 use std::io;
@@ -105,7 +115,8 @@ impl Queue {
 impl State {
     fn has_room(&self, bytes: usize) -> bool {
         self.packets.is_empty()
-            || (self.bytes + bytes <= QUEUE_BYTES_MAX && self.packets.len() < QUEUE_PACKETS_MAX)
+            || (self.bytes.saturating_add(bytes) <= QUEUE_BYTES_MAX
+                && self.packets.len() < QUEUE_PACKETS_MAX)
     }
 }
 
@@ -187,7 +198,10 @@ impl Connection for InprocConnection {
         }
         let before = into.len();
         while let Some(packet) = self.taken.pop_front() {
-            self.progress.read += packet.queued_bytes() as u64;
+            self.progress.read = self
+                .progress
+                .read
+                .saturating_add(packet.queued_bytes() as u64);
             // Checked by the receiver, as if it had come over a wire: the sender is not asked to be right.
             match received(packet, &self.limits) {
                 Ok(packet) => into.push(packet, WireVersion::V2),
@@ -229,8 +243,8 @@ impl Connection for InprocConnection {
             }
             if let Some(packet) = from.pop() {
                 state.packets.push_back(packet);
-                state.bytes += bytes;
-                queued += bytes;
+                state.bytes = state.bytes.saturating_add(bytes);
+                queued = bytes.saturating_add(queued);
             }
         }
         let reader = if queued > 0 {
@@ -240,7 +254,7 @@ impl Connection for InprocConnection {
         };
         drop(state);
         wake(reader);
-        self.progress.written += queued as u64;
+        self.progress.written = self.progress.written.saturating_add(queued as u64);
         // Taken means: in the peer's queue.
         from.complete_taken();
         if from.is_empty() {
@@ -308,7 +322,9 @@ fn received(mut packet: Packet, limits: &Limits) -> Result<Packet, DecodeError> 
             // What has no encoding was refused when it was pushed.
             let frame = encoded_len(&packet, WireVersion::V2).unwrap_or(usize::MAX);
             frame.saturating_sub(
-                msgtrans_core::HEADER_LEN + packet.ext_header.len() + packet.payload.len(),
+                msgtrans_core::HEADER_LEN
+                    .saturating_add(packet.ext_header.len())
+                    .saturating_add(packet.payload.len()),
             )
         }
     };
@@ -318,7 +334,8 @@ fn received(mut packet: Packet, limits: &Limits) -> Result<Packet, DecodeError> 
         packet_type: packet.packet_type,
         biz_type: packet.biz_type,
         message_id: packet.message_id,
-        ext_header_len: u16::try_from(packet.ext_header.len() + meta_len).unwrap_or(u16::MAX),
+        ext_header_len: u16::try_from(packet.ext_header.len().saturating_add(meta_len))
+            .unwrap_or(u16::MAX),
         payload_len: u32::try_from(packet.payload.len()).unwrap_or(u32::MAX),
         flags: packet.flags,
     };

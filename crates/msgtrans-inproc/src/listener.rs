@@ -1,4 +1,14 @@
 //! Listening: a name in a table of the process, and the queue of those who dialled it.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

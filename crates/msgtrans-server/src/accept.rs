@@ -1,4 +1,14 @@
 //! The accept loop of one listener: admission, concurrent bounded handshakes, backing off when out of descriptors.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -98,7 +108,7 @@ pub(crate) async fn run(
                 inner.listener_counters.exhausted.add(1);
                 tracing::warn!(%endpoint, %error, ?backoff, "accepting pauses");
                 sleep(backoff).await;
-                backoff = (backoff * 2).min(BACKOFF_MAX);
+                backoff = backoff.saturating_mul(2).min(BACKOFF_MAX);
             }
             Err(AcceptError::Fatal(error)) => {
                 tracing::error!(%endpoint, %error, "the listener has failed");
@@ -124,7 +134,7 @@ async fn next(listener: &mut dyn Listener, row: &mut usize) -> Result<Incoming, 
     }
     let waiting = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
     if let Poll::Ready(incoming) = waiting {
-        *row += 1;
+        *row = row.saturating_add(1);
         return incoming;
     }
     if std::mem::take(row) >= BURST {
@@ -177,7 +187,7 @@ async fn in_turn(
             }
             handshake.as_mut().poll(cx).map(Some)
         });
-        if let Some(early) = timeout_at(since + limit, early).await? {
+        if let Some(early) = timeout_at(after(since, limit), early).await? {
             return Ok((since, early));
         }
     }
@@ -188,11 +198,16 @@ async fn in_turn(
             let from = Instant::now();
             // Closed is what this semaphore never is; without a place the handshake would only be unbounded.
             let place = timeout(limit, handshakes.acquire()).await?;
-            since += from.elapsed();
+            since = after(since, from.elapsed());
             place
         }
     };
-    Ok((since, timeout_at(since + limit, handshake).await?))
+    Ok((since, timeout_at(after(since, limit), handshake).await?))
+}
+
+/// `wait` behind `at`: at most a day, so never beyond the clock.
+fn after(at: Instant, wait: Duration) -> Instant {
+    at.checked_add(wait).unwrap_or(at)
 }
 
 impl Inner {

@@ -1,4 +1,14 @@
 //! Who may come in: sessions in all, connections of one address, and the rate that its sessions share.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -69,7 +79,7 @@ impl Addresses {
         if entry.connections >= self.max {
             return Err(self.max);
         }
-        entry.connections += 1;
+        entry.connections = entry.connections.saturating_add(1);
         Ok(Some(Place {
             addresses: self.clone(),
             ip,
@@ -87,7 +97,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut by_ip = self.addresses.lock();
         if let Some(entry) = by_ip.get_mut(&self.ip) {
-            entry.connections -= 1;
+            entry.connections = entry.connections.saturating_sub(1);
             // The limiter goes too: who reconnects has waited at least for a handshake.
             if entry.connections == 0 {
                 by_ip.remove(&self.ip);

@@ -7,6 +7,16 @@
 //! | 95 % | the sessions that hold the most are cut, until the rest is within 90 % |
 //!
 //! Cut at once and without a word: a Goodbye would wait behind the very bytes that are too many.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use msgtrans_session::{Session, held_bytes};
 
@@ -25,7 +35,10 @@ impl MemoryBudget {
     }
 
     fn percent(self, percent: usize) -> usize {
-        self.0 / 100 * percent + self.0 % 100 * percent / 100
+        let (hundreds, rest) = (self.0 / 100, self.0 % 100);
+        hundreds
+            .saturating_mul(percent)
+            .saturating_add(rest.saturating_mul(percent) / 100)
     }
 
     /// From here on idle memory is given back.

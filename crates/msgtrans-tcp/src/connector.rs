@@ -1,4 +1,14 @@
 //! Dialling: a connected socket with the configured options.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use msgtrans_core::{ConnectError, ConnectionInfo, PeerAddress, WireVersions};
 use msgtrans_transport::socket::{dial, tcp_peer_gone};

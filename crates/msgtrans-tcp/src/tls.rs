@@ -1,4 +1,14 @@
 //! TLS over TCP: where its settings come from, and the two handshakes.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,14 @@
 //! Reading PEM files: bounded, and private keys only when nobody else can.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::fs::{File, Metadata};
 use std::io::Read;

@@ -1,4 +1,14 @@
 //! Pins: believing a key instead of, or on top of, those who vouch for it.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::fmt;
 use std::str::FromStr;

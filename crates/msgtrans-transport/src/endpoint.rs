@@ -1,4 +1,14 @@
 //! [`Endpoint`]: `scheme://host:port/path?option=value`, the one-line configuration of a protocol.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::fmt;
 use std::str::FromStr;
@@ -101,21 +111,25 @@ impl Endpoint {
         if let Some(position) = url.find(|c| c == '#' || is_odd(c)) {
             return fail(position, "a character that no endpoint has");
         }
-        let start = colon + 3;
-        let query = url[start..].find('?').map_or(url.len(), |at| start + at);
-        let slash = url[start..query].find('/').map_or(query, |at| start + at);
+        let start = colon.saturating_add(3);
+        let query = url[start..]
+            .find('?')
+            .map_or(url.len(), |at| start.saturating_add(at));
+        let slash = url[start..query]
+            .find('/')
+            .map_or(query, |at| start.saturating_add(at));
         let (host, port) = match split_authority(&url[start..slash]) {
             Ok(parts) => parts,
-            Err((at, what)) => return fail(start + at, what),
+            Err((at, what)) => return fail(start.saturating_add(at), what),
         };
         let path = &url[slash..query];
         if host.is_empty() && path.is_empty() {
             return fail(start, "no host");
         }
         let mut options: Vec<(String, String)> = Vec::new();
-        let mut position = query + 1;
+        let mut position = query.saturating_add(1);
         for pair in url
-            .get(query + 1..)
+            .get(position..)
             .unwrap_or("")
             .split('&')
             .filter(|_| query < url.len())
@@ -128,7 +142,7 @@ impl Endpoint {
                 return fail(position, "an option given twice");
             }
             options.push((name.to_owned(), value.to_owned()));
-            position += pair.len() + 1;
+            position = position.saturating_add(pair.len()).saturating_add(1);
         }
         let scheme = scheme.to_ascii_lowercase();
         let scheme = if scheme == "websocket" {
@@ -225,8 +239,8 @@ fn is_odd(c: char) -> bool {
 /// `host:port`, `[v6]:port` or a name alone.
 fn split_authority(text: &str) -> Result<(&str, Option<u16>), (usize, &'static str)> {
     let (host, rest, rest_at) = match text.strip_prefix('[') {
-        Some(inner) => match inner.find(']') {
-            Some(end) if inner[..end].contains(':') => (&inner[..end], &inner[end + 1..], end + 2),
+        Some(inner) => match inner.split_once(']') {
+            Some((host, rest)) if host.contains(':') => (host, rest, host.len().saturating_add(2)),
             Some(_) => return Err((0, "brackets without an IPv6 address")),
             None => return Err((0, "a bracket that is never closed")),
         },
@@ -246,7 +260,10 @@ fn split_authority(text: &str) -> Result<(&str, Option<u16>), (usize, &'static s
         Some(port) => match port.parse() {
             Ok(port) if !host.is_empty() && !rest.contains('+') => Ok((host, Some(port))),
             Ok(_) if host.is_empty() => Err((0, "no host")),
-            _ => Err((rest_at + 1, "a port that is not a number up to 65535")),
+            _ => Err((
+                rest_at.saturating_add(1),
+                "a port that is not a number up to 65535",
+            )),
         },
         None if rest.is_empty() => Ok((host, None)),
         None => Err((rest_at, "something between host and port")),
@@ -306,16 +323,11 @@ impl EndpointOptions<'_> {
         name: &str,
         expected: &str,
     ) -> Result<Option<T>, ConfigError> {
-        let Some(index) = self
-            .endpoint
-            .options
-            .iter()
-            .position(|(known, _)| known == name)
-        else {
+        let mut options = self.endpoint.options.iter().zip(&mut self.taken);
+        let Some(((_, value), taken)) = options.find(|((known, _), _)| known == name) else {
             return Ok(None);
         };
-        self.taken[index] = true;
-        let value = &self.endpoint.options[index].1;
+        *taken = true;
         value
             .parse()
             .map(Some)
@@ -333,14 +345,15 @@ impl EndpointOptions<'_> {
         let Some(text) = self.take::<String>(name, "a time")? else {
             return Ok(None);
         };
-        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let unit = match &text[digits..] {
+        let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+        let digits = text.strip_suffix(unit).unwrap_or_default();
+        let unit = match unit {
             "ms" => Some(1),
             "s" => Some(1000),
             "m" => Some(60_000),
             _ => None,
         };
-        let value = text[..digits]
+        let value = digits
             .parse::<u64>()
             .ok()
             .zip(unit)
@@ -360,10 +373,10 @@ impl EndpointOptions<'_> {
     /// # Errors
     /// Names the first option that nobody took.
     pub fn finish(self) -> Result<(), ConfigError> {
-        match self.taken.iter().position(|taken| !taken) {
+        let mut options = self.endpoint.options.iter().zip(&self.taken);
+        match options.find(|(_, taken)| !**taken) {
             None => Ok(()),
-            Some(index) => {
-                let (name, value) = &self.endpoint.options[index];
+            Some(((name, value), _)) => {
                 let scheme = &self.endpoint.scheme;
                 Err(ConfigError::new(
                     name,

@@ -1,4 +1,14 @@
 //! [`OutboundBatch`]: what a session hands to its connection in one go.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -108,7 +118,7 @@ impl OutboundBatch {
     fn push_packet(&mut self, packet: &Packet) -> Result<(), EncodeError> {
         // What an encoder would refuse is refused here too, so that a protocol without one behaves like the rest.
         encoded_len(packet, self.version)?;
-        self.packet_bytes += packet.queued_bytes();
+        self.packet_bytes = self.packet_bytes.saturating_add(packet.queued_bytes());
         self.packets.push_back(packet.clone());
         Ok(())
     }
@@ -151,8 +161,8 @@ impl OutboundBatch {
     /// Takes the next packet of a [`Framing::Packets`] batch.
     pub fn pop(&mut self) -> Option<Packet> {
         let packet = self.packets.pop_front()?;
-        self.packet_bytes -= packet.queued_bytes();
-        self.packets_taken += 1;
+        self.packet_bytes = self.packet_bytes.saturating_sub(packet.queued_bytes());
+        self.packets_taken = self.packets_taken.saturating_add(1);
         Some(packet)
     }
 
@@ -216,7 +226,7 @@ impl OutboundBatch {
     fn pushed(&self) -> u64 {
         match self.framing {
             Framing::Encode(_) => self.out.pushed(),
-            Framing::Packets => self.packets_taken + self.packets.len() as u64,
+            Framing::Packets => self.packets_taken.saturating_add(self.packets.len() as u64),
         }
     }
 

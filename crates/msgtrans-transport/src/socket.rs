@@ -1,4 +1,14 @@
 //! TCP sockets for every protocol that runs over TCP: options, listening, dialling.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::future::poll_fn;
 use std::io;

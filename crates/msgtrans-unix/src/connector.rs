@@ -1,4 +1,14 @@
 //! Dialling: a connected socket, also where more dial than a server has accepted.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::io;
 use std::path::Path;
@@ -53,7 +63,7 @@ async fn dial(path: &Path) -> io::Result<UnixStream> {
         match UnixStream::connect(path).await {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 sleep(pause).await;
-                pause = (pause * 2).min(AGAIN_AFTER_MAX);
+                pause = pause.saturating_mul(2).min(AGAIN_AFTER_MAX);
             }
             connected => return connected,
         }

@@ -1,4 +1,14 @@
 //! Closing: what is queued is written, then Goodbye, then the connection; then the handler hears of it.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -7,6 +17,7 @@ use msgtrans_actor::Lane;
 use msgtrans_core::{CloseReason, Code, Goodbye, Initiator, PacketType};
 use tokio::time::Instant;
 
+use super::time::after;
 use super::{Phase, SessionActor, discard};
 use crate::events::TransportEvent;
 use crate::pass;
@@ -72,12 +83,12 @@ impl SessionActor {
                 self.push_control(&frame);
             }
         }
-        let deadline = self.now
-            + if ended_by_peer {
-                LINGER
-            } else {
-                self.runtime().config.send_timeout
-            };
+        let patience = if ended_by_peer {
+            LINGER
+        } else {
+            self.runtime().config.send_timeout
+        };
+        let deadline = after(self.now, patience);
         self.phase = Phase::Closing(Box::new(Closing {
             reason,
             deadline,
@@ -108,7 +119,7 @@ impl SessionActor {
             Phase::Opening(_) => self.drop_connection(reason),
             Phase::Open => {
                 let reason = self.fail_waiters(reason);
-                let deadline = self.now + self.runtime().config.send_timeout;
+                let deadline = after(self.now, self.runtime().config.send_timeout);
                 self.pass().open = false;
                 self.phase = Phase::Ending(Box::new(Ending { reason, deadline }));
             }
@@ -148,7 +159,7 @@ impl SessionActor {
                 if !closing.written {
                     match self.write(cx) {
                         Ok(true) => {
-                            let linger = self.now + LINGER;
+                            let linger = after(self.now, LINGER);
                             if let Phase::Closing(closing) = &mut self.phase {
                                 closing.written = true;
                                 closing.deadline = linger;
@@ -210,7 +221,7 @@ impl SessionActor {
             .runtime()
             .service
             .disconnect(self.session.clone(), reason);
-        let deadline = self.now + self.runtime().config.send_timeout;
+        let deadline = after(self.now, self.runtime().config.send_timeout);
         self.phase = Phase::Leaving(Box::new(Leaving { future, deadline }));
     }
 

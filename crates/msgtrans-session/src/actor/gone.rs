@@ -1,4 +1,14 @@
 //! [`Gone`]: what stands in a session's task where its connection was.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::io;
 use std::task::{Context, Poll};

@@ -7,6 +7,16 @@
 //! | ending | the peer has ended: messages that came before are handled, nothing is read or written |
 //! | closing | what is queued is written, then Goodbye, then the connection closes |
 //! | leaving | the handler hears of the end |
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 mod closing;
 mod gone;
@@ -143,9 +153,9 @@ pub fn accept(runtime: Arc<SessionRuntime>, accepted: Accepted) -> SessionTask {
     } = accepted;
     let now = Instant::now();
     let config = &runtime.config;
-    let silence =
-        may_listen_first(wire, connection.as_ref()).then(|| now + config.listen_first_after);
-    let deadline = since + config.handshake_timeout;
+    let silence = may_listen_first(wire, connection.as_ref())
+        .then(|| time::after(now, config.listen_first_after));
+    let deadline = time::after(since, config.handshake_timeout);
     let opening = Opening {
         role: Role::Server,
         deadline,
@@ -167,7 +177,7 @@ pub fn connect(
 ) -> (SessionTask, oneshot::Receiver<Result<Session, OpenError>>) {
     let now = Instant::now();
     let (opened, receiver) = oneshot::channel();
-    let deadline = now + runtime.config.handshake_timeout;
+    let deadline = time::after(now, runtime.config.handshake_timeout);
     let role = Role::Client {
         endpoint,
         opened: Some(opened),
@@ -379,12 +389,14 @@ impl SessionActor {
     fn note_progress(&mut self, counts: &mut crate::stats::PassCounts) {
         let progress = self.connection.progress();
         if progress.read != self.progress.read {
-            counts.bytes_in += progress.read - self.progress.read;
+            let more = progress.read.saturating_sub(self.progress.read);
+            counts.bytes_in = counts.bytes_in.wrapping_add(more);
             self.heard = self.now;
             self.note_incomplete();
         }
         if progress.written != self.progress.written {
-            counts.bytes_out += progress.written - self.progress.written;
+            let more = progress.written.saturating_sub(self.progress.written);
+            counts.bytes_out = counts.bytes_out.wrapping_add(more);
             self.wrote = self.now;
         }
         self.progress = progress;

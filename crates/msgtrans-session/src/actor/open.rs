@@ -1,4 +1,14 @@
 //! Opening: from the first frame to an open session, on either side.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::task::{Context, Poll};
 
@@ -8,6 +18,7 @@ use msgtrans_core::{
 };
 use msgtrans_transport::{ConnectionError, Received};
 
+use super::time::after;
 use super::{Phase, SessionActor, handshake_error};
 use crate::events::TransportEvent;
 use crate::handler::Refusal;
@@ -144,7 +155,7 @@ impl SessionActor {
         let terms = Terms::of_hello(&hello);
         self.phase = Phase::Opening(Box::new(crate::opening::Opening {
             role: Role::Server,
-            deadline: self.now + self.runtime().config.handshake_timeout,
+            deadline: after(self.now, self.runtime().config.handshake_timeout),
             silence: None,
             decision: None,
         }));

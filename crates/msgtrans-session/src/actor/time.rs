@@ -1,4 +1,14 @@
 //! The session's clock: one alarm for whatever comes first, deadlines looked at only when something is due.
+// What a peer controls passes here: nothing that can panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used
+    )
+)]
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,7 +24,18 @@ pub(super) const DRAIN_QUIET: Duration = Duration::from_millis(50);
 /// A peer silent for so many heartbeats is gone.
 const HEARTBEATS_MISSED: u32 = 3;
 
+/// `wait` behind `at`. Settings and what peers may say are bounded by days, so no time is beyond the clock.
+#[inline]
+pub(super) fn after(at: Instant, wait: Duration) -> Instant {
+    at.checked_add(wait).unwrap_or(at)
+}
+
 impl SessionActor {
+    /// How long a peer with heartbeats may be silent.
+    fn silence_max(&self) -> Duration {
+        self.heartbeat().saturating_mul(HEARTBEATS_MISSED)
+    }
+
     /// When something may be due.
     fn next_deadline(&self) -> Option<Instant> {
         match &self.phase {
@@ -26,10 +47,9 @@ impl SessionActor {
             Phase::Open => {
                 let config = &self.runtime().config;
                 let mut at = if self.is_v2() {
-                    (self.wrote + self.heartbeat())
-                        .min(self.heard + self.heartbeat() * HEARTBEATS_MISSED)
+                    after(self.wrote, self.heartbeat()).min(after(self.heard, self.silence_max()))
                 } else {
-                    self.heard.max(self.wrote) + config.idle_timeout_v1
+                    after(self.heard.max(self.wrote), config.idle_timeout_v1)
                 };
                 if let Some(until) = self
                     .pace
@@ -38,15 +58,15 @@ impl SessionActor {
                     at = at.min(until);
                 }
                 if let Some(since) = self.held_back {
-                    at = at.min(since + config.send_timeout);
+                    at = at.min(after(since, config.send_timeout));
                 }
                 if self.blocked {
-                    at = at.min(self.wrote + config.send_timeout);
+                    at = at.min(after(self.wrote, config.send_timeout));
                 }
                 if let Some(rare) = &self.rare {
                     at = rare.paused_until.map_or(at, |until| at.min(until));
                     if rare.drain.is_some() {
-                        at = at.min(self.heard.max(self.now) + DRAIN_QUIET);
+                        at = at.min(after(self.heard.max(self.now), DRAIN_QUIET));
                     }
                 }
                 Some(at)
@@ -117,14 +137,14 @@ impl SessionActor {
         let now = self.now;
         let config = &self.session.shared.runtime.config;
         let (send_timeout, idle_timeout_v1) = (config.send_timeout, config.idle_timeout_v1);
-        if self.blocked && now >= self.wrote + send_timeout {
+        if self.blocked && now >= after(self.wrote, send_timeout) {
             let text = format!("nothing was read for {send_timeout:?}");
             self.drop_connection(CloseReason::local(Code::SLOW_CONSUMER, text));
             return;
         }
         if self
             .held_back
-            .is_some_and(|since| now >= since + send_timeout)
+            .is_some_and(|since| now >= after(since, send_timeout))
         {
             if self.connection.peer_gone() {
                 // As long as a session that has read its peer's end waits for its handler.
@@ -143,18 +163,18 @@ impl SessionActor {
             self.heard = now;
         }
         if self.is_v2() {
-            if now >= self.heard + self.heartbeat() * HEARTBEATS_MISSED {
-                let text = format!("silent for {:?}", self.heartbeat() * HEARTBEATS_MISSED);
+            if now >= after(self.heard, self.silence_max()) {
+                let text = format!("silent for {:?}", self.silence_max());
                 self.drop_connection(CloseReason::network(Code::TIMEOUT, text));
                 return;
             }
-            if now >= self.wrote + self.heartbeat() {
+            if now >= after(self.wrote, self.heartbeat()) {
                 if !self.blocked {
                     self.ping();
                 }
                 self.let_idle_lanes_go();
             }
-        } else if now >= self.heard.max(self.wrote) + idle_timeout_v1 {
+        } else if now >= after(self.heard.max(self.wrote), idle_timeout_v1) {
             let text = format!("silent for {idle_timeout_v1:?}");
             self.begin_close(CloseReason::local(Code::TIMEOUT, text), true);
             return;

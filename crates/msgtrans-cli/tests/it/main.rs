@@ -4,6 +4,7 @@ mod about;
 mod cert;
 mod command;
 mod demo;
+mod killed;
 mod listen;
 mod serve;
 mod usage;

@@ -71,6 +71,50 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), String> {
     }
 }
 
+/// Modules that what a peer sends passes through: nothing in them may panic, and clippy is what sees to it.
+const FACES_PEERS: &[&str] = &[
+    "crates/msgtrans-core/src/codec.rs",
+    "crates/msgtrans-core/src/control.rs",
+    "crates/msgtrans-core/src/decoder.rs",
+    "crates/msgtrans-core/src/header.rs",
+    "crates/msgtrans-core/src/tlv.rs",
+    "crates/msgtrans-inproc/src/connection.rs",
+    "crates/msgtrans-quic/src/connection.rs",
+    "crates/msgtrans-server/src/accept.rs",
+    "crates/msgtrans-server/src/admission.rs",
+    "crates/msgtrans-server/src/memory.rs",
+    "crates/msgtrans-session/src/actor/closing.rs",
+    "crates/msgtrans-session/src/actor/inbound.rs",
+    "crates/msgtrans-session/src/actor/mod.rs",
+    "crates/msgtrans-session/src/actor/open.rs",
+    "crates/msgtrans-session/src/actor/pace.rs",
+    "crates/msgtrans-session/src/actor/time.rs",
+    "crates/msgtrans-session/src/compress.rs",
+    "crates/msgtrans-session/src/opening.rs",
+    "crates/msgtrans-session/src/request.rs",
+    "crates/msgtrans-tcp/src/listener.rs",
+    "crates/msgtrans-tcp/src/tls.rs",
+    "crates/msgtrans-tls/src/client.rs",
+    "crates/msgtrans-tls/src/pin.rs",
+    "crates/msgtrans-tls/src/server.rs",
+    "crates/msgtrans-transport/src/endpoint.rs",
+    "crates/msgtrans-transport/src/outbound.rs",
+    "crates/msgtrans-transport/src/stream.rs",
+    "crates/msgtrans-unix/src/listener.rs",
+    "crates/msgtrans-websocket/src/connection.rs",
+    "crates/msgtrans-websocket/src/frame.rs",
+    "crates/msgtrans-websocket/src/message.rs",
+    "crates/msgtrans-websocket/src/upgrade.rs",
+];
+
+/// What can panic, and the sums that wrap where a release build does not check them.
+const PANICS: [&str; 4] = [
+    "clippy::arithmetic_side_effects",
+    "clippy::expect_used",
+    "clippy::indexing_slicing",
+    "clippy::unwrap_used",
+];
+
 /// The rules for one Rust source.
 fn check_rust(path: &str, text: &str) -> Vec<Finding> {
     let mut findings = Findings { path, list: vec![] };
@@ -94,6 +138,18 @@ fn check_rust(path: &str, text: &str) -> Vec<Finding> {
                 line_of(text, at),
                 format!("`{marker}`: do it now, or open an issue and say why it waits"),
             );
+        }
+    }
+    if FACES_PEERS.contains(&path) {
+        for lint in PANICS {
+            if !text.contains(lint) {
+                findings.push(
+                    1,
+                    format!(
+                        "what a peer controls passes here: deny `{lint}`, as its neighbours do"
+                    ),
+                );
+            }
         }
     }
     check_code(&without_comments_and_literals(text), &mut findings);
@@ -306,6 +362,14 @@ mod tests {
     fn a_file_opens_with_its_one_idea() {
         assert_eq!(check_rust(SOURCE, "//! Packets.\n"), []);
         assert_one(&check_rust(SOURCE, "use std::fmt;\n"), 1, "//!");
+    }
+
+    #[test]
+    fn modules_that_face_peers_deny_what_can_panic() {
+        let denies = format!("//! A.\n// {}\n", PANICS.join(" "));
+        assert_eq!(check_rust(FACES_PEERS[0], &denies), []);
+        assert_eq!(check_rust(FACES_PEERS[0], "//! A.\n").len(), PANICS.len());
+        assert_eq!(check_rust(SOURCE, "//! A.\n"), []);
     }
 
     #[test]

@@ -27,8 +27,8 @@ pub enum Lane {
 /// lane produces leaves in the same pass, in one write. Each lane keeps to a budget of its own and says [`Lane::Busy`]
 /// when it is spent.
 pub trait Actor: Unpin {
-    /// Whether other tasks have left work: read once a poll, so it must be cheap.
-    fn is_signalled(&self) -> bool;
+    /// Whether other tasks have left work, and more may be about to come: read once a poll, so it must be cheap.
+    fn is_gathering(&self) -> bool;
 
     /// Runs before the lanes of each pass.
     fn begin_pass(&mut self, cx: &mut Context<'_>);
@@ -87,11 +87,15 @@ impl<A: Actor> Driver<A> {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             actor.begin_pass(cx);
             let mut lane = actor.commands(cx);
-            for step in [A::gather, A::inbound, A::flush] {
-                if lane == Lane::Done {
-                    break;
-                }
-                lane = lane.max(step(actor, cx));
+            // By hand and not in a loop over functions, whose calls would be indirect.
+            if lane != Lane::Done {
+                lane = lane.max(actor.gather(cx));
+            }
+            if lane != Lane::Done {
+                lane = lane.max(actor.inbound(cx));
+            }
+            if lane != Lane::Done {
+                lane = lane.max(actor.flush(cx));
             }
             lane
         }));
@@ -116,7 +120,7 @@ impl<A: Actor> Future for Driver<A> {
         // pending.
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
         coop.made_progress();
-        if !self.yielded && self.actor.is_signalled() {
+        if !self.yielded && self.actor.is_gathering() {
             self.yielded = true;
             cx.waker().wake_by_ref();
             return Poll::Pending;

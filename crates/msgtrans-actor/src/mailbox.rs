@@ -10,12 +10,12 @@ use std::task::{Context, Poll, Waker};
 #[cfg(msgtrans_shuttle)]
 use shuttle::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicU8, Ordering},
 };
 #[cfg(not(msgtrans_shuttle))]
 use std::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicU8, Ordering},
 };
 
 use crate::byte_account::{ByteAccount, LOT};
@@ -45,10 +45,18 @@ pub enum PushError<T> {
 /// actor has been told: a sender that finds it set neither wakes nor writes it again.
 pub struct Mailbox<C, T> {
     inner: Mutex<Inner<C, T>>,
-    /// Written true by senders and false by the actor, both under the lock; read by the actor without it. Acquire
-    /// there pairs with Release here, though the lock that follows orders the content anyway.
-    signalled: AtomicBool,
+    /// [`SIGNALLED`], [`COMMANDS`], [`GATHERING`]: set by senders and cleared by the actor, both under the lock; read by
+    /// the actor without it. Acquire there pairs with Release here, though the lock that follows orders the content
+    /// anyway.
+    signs: AtomicU8,
 }
+
+/// The actor has been told that there is something.
+const SIGNALLED: u8 = 1;
+/// There are commands.
+const COMMANDS: u8 = 2;
+/// More may be about to come.
+const GATHERING: u8 = 4;
 
 struct Inner<C, T> {
     commands: VecDeque<C>,
@@ -124,7 +132,7 @@ impl<C, T> Mailbox<C, T> {
                 line: None,
                 closed: false,
             }),
-            signalled: AtomicBool::new(false),
+            signs: AtomicU8::new(0),
         }
     }
 
@@ -146,12 +154,17 @@ impl<C, T> Mailbox<C, T> {
     }
 
     /// Tells the actor, unless it has been told and has not looked since. Returns whom to wake once the lock is free.
-    fn signal(&self, inner: &Inner<C, T>) -> Option<Waker> {
-        if self.signalled.load(Ordering::Relaxed) {
-            return None;
+    fn signal(&self, inner: &Inner<C, T>, more: u8) -> Option<Waker> {
+        let before = self.signs.load(Ordering::Relaxed);
+        let signs = before | SIGNALLED | more;
+        if signs != before {
+            self.signs.store(signs, Ordering::Release);
         }
-        self.signalled.store(true, Ordering::Release);
-        inner.receiver.clone()
+        if before & SIGNALLED == 0 {
+            inner.receiver.clone()
+        } else {
+            None
+        }
     }
 
     /// Leaves a command. `false`: the actor has ended.
@@ -165,7 +178,8 @@ impl<C, T> Mailbox<C, T> {
         }
         let first = inner.commands.is_empty();
         inner.commands.push_back(command);
-        self.signalled.store(true, Ordering::Release);
+        let signs = self.signs.load(Ordering::Relaxed) | SIGNALLED | COMMANDS | GATHERING;
+        self.signs.store(signs, Ordering::Release);
         let waker = if first { inner.receiver.clone() } else { None };
         drop(inner);
         if let Some(waker) = waker {
@@ -179,6 +193,20 @@ impl<C, T> Mailbox<C, T> {
     /// # Errors
     /// The item comes back.
     pub fn try_push(&self, item: T, bytes: usize) -> Result<(), PushError<T>> {
+        self.try_push_told(item, bytes, GATHERING)
+    }
+
+    /// As [`try_push`](Self::try_push), for an item behind which nothing is about to come: unless somebody else leaves
+    /// more, the actor does not wait for it.
+    ///
+    /// # Errors
+    /// The item comes back.
+    pub fn try_push_lone(&self, item: T, bytes: usize) -> Result<(), PushError<T>> {
+        self.try_push_told(item, bytes, 0)
+    }
+
+    #[inline]
+    fn try_push_told(&self, item: T, bytes: usize, more: u8) -> Result<(), PushError<T>> {
         let mut inner = self.lock();
         if inner.closed {
             return Err(PushError::Closed(item));
@@ -189,7 +217,7 @@ impl<C, T> Mailbox<C, T> {
         inner.items.push_back(item);
         let held = inner.bytes + bytes;
         inner.set_bytes(held);
-        let waker = self.signal(&inner);
+        let waker = self.signal(&inner, more);
         drop(inner);
         if let Some(waker) = waker {
             waker.wake();
@@ -207,7 +235,7 @@ impl<C, T> Mailbox<C, T> {
         inner.items.push_back(item);
         let held = inner.bytes + bytes;
         inner.set_bytes(held);
-        let waker = self.signal(&inner);
+        let waker = self.signal(&inner, GATHERING);
         drop(inner);
         if let Some(waker) = waker {
             waker.wake();
@@ -267,7 +295,19 @@ impl<C, T> Mailbox<C, T> {
     /// Whether work waits, or waited when the actor last took less than everything. For the actor.
     #[inline]
     pub fn is_signalled(&self) -> bool {
-        self.signalled.load(Ordering::Acquire)
+        self.signs.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether work waits behind which more may be about to come. For the actor.
+    #[inline]
+    pub fn is_gathering(&self) -> bool {
+        self.signs.load(Ordering::Acquire) & GATHERING != 0
+    }
+
+    /// Whether commands wait. For the actor, which need not take the lock where there are none.
+    #[inline]
+    pub fn has_commands(&self) -> bool {
+        self.signs.load(Ordering::Acquire) & COMMANDS != 0
     }
 
     /// Whom to wake. For the actor, before it first looks and whenever its waker changes.
@@ -290,6 +330,26 @@ impl<C, T> Mailbox<C, T> {
         } else {
             into.append(&mut inner.commands);
         }
+        let signs = self.signs.load(Ordering::Relaxed) & !COMMANDS;
+        self.signs.store(signs, Ordering::Release);
+    }
+
+    /// Takes the one item that is all there is; `None` where there are more, or commands. For the actor, which is woken
+    /// for a lone item more often than for many.
+    pub fn take_lone(&self) -> Option<T> {
+        let mut inner = self.lock();
+        if inner.items.len() != 1 || !inner.commands.is_empty() {
+            return None;
+        }
+        let item = inner.items.pop_front();
+        inner.set_bytes(0);
+        self.signs.store(0, Ordering::Release);
+        let waker = inner.next_in_line();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        item
     }
 
     /// Takes items until `budget_bytes` are taken, at least one if there is any; `size` must count as the senders
@@ -320,7 +380,7 @@ impl<C, T> Mailbox<C, T> {
         }
         let left = !inner.items.is_empty();
         if !left && inner.commands.is_empty() {
-            self.signalled.store(false, Ordering::Release);
+            self.signs.store(0, Ordering::Release);
         }
         let waker = inner.next_in_line();
         drop(inner);
@@ -437,7 +497,7 @@ impl<C, T> Future for Push<'_, C, T> {
             {
                 line.waiters.pop_front();
             }
-            let waker = this.mailbox.signal(&inner);
+            let waker = this.mailbox.signal(&inner, GATHERING);
             let next = inner.next_in_line();
             drop(inner);
             for waker in [waker, next].into_iter().flatten() {

@@ -253,7 +253,7 @@ impl Decoder {
     fn decode_plain(&mut self, budget_bytes: usize, into: &mut PacketBatch) {
         let Some(version) = self.version else { return };
         let max_payload = self.limits.max_payload();
-        let chunk = std::mem::take(&mut self.chunk);
+        let mut chunk = std::mem::take(&mut self.chunk);
         let mut at = 0;
         loop {
             let rest = chunk.get(at..).unwrap_or_default();
@@ -267,6 +267,12 @@ impl Decoder {
             let end = start.saturating_add(header.payload_len() as usize);
             if end > chunk.len() {
                 break;
+            }
+            if end == chunk.len() && start < end {
+                // The last frame takes the chunk itself, which saves counting one more holder and one less.
+                chunk.advance(start);
+                into.push(header.packet(chunk), version);
+                return;
             }
             let payload = if start == end {
                 Bytes::new()

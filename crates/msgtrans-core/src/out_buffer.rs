@@ -237,6 +237,7 @@ impl Buf for OutBuffer {
         filled
     }
 
+    #[inline]
     fn advance(&mut self, mut count: usize) {
         assert!(
             count <= self.len(),
@@ -244,6 +245,10 @@ impl Buf for OutBuffer {
             self.len()
         );
         self.taken += count as u64;
+        if self.segments.is_empty() {
+            self.read += count;
+            return self.reclaim();
+        }
         while count > 0 {
             match self.segments.front_mut() {
                 Some(segment) if segment.at == self.read => {

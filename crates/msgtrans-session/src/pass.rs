@@ -236,6 +236,10 @@ impl Pass {
         if room == 0 {
             return false;
         }
+        if let Some(item) = shared.mailbox.take_lone() {
+            self.push_item(item);
+            return true;
+        }
         let mut items = std::mem::take(&mut self.items);
         let left = shared.mailbox.take(room, &mut items, Outgoing::bytes);
         for item in items.drain(..) {

@@ -616,8 +616,11 @@ impl Session {
                 max,
             }));
         }
+        let item = Outgoing::Encoded(frame);
+        let bytes = item.bytes();
         self.shared
-            .try_enqueue(Outgoing::Encoded(frame))
+            .mailbox
+            .try_push_lone(item, bytes)
             .map_err(|error| self.shared.refuse_full(error))
     }
 

@@ -11,7 +11,7 @@
 )]
 
 use msgtrans_core::{ConnectError, ConnectionInfo, PeerAddress, WireVersions};
-use msgtrans_transport::socket::{dial, tcp_peer_gone};
+use msgtrans_transport::socket::{dial, may_read, tcp_peer_gone};
 use msgtrans_transport::{
     BoxFuture, Connection, Connector, DialContext, ProtocolConfig, StreamConnection,
 };
@@ -53,7 +53,8 @@ impl Connector for TcpClientConfig {
             }
             let info = ConnectionInfo::new(SCHEME, peer);
             let connection = StreamConnection::new(stream, info, accept, context.limits, false)
-                .with_peer_gone(tcp_peer_gone);
+                .with_peer_gone(tcp_peer_gone)
+                .with_readiness(may_read);
             Ok(Box::new(connection) as Box<dyn Connection>)
         })
     }

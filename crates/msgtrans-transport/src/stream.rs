@@ -12,7 +12,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BufMut};
 use msgtrans_core::{
@@ -21,6 +21,7 @@ use msgtrans_core::{
 };
 use msgtrans_mempool::worker;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::coop::has_budget_remaining;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use crate::connection::{Connection, ConnectionError, Progress, Received};
@@ -50,6 +51,12 @@ pub struct StreamConnection<S> {
     closing: Option<Closing>,
     /// Whether the stream's peer has gone, as far as the stream knows without being read.
     peer_gone: fn(&S) -> bool,
+    /// Says without a system call whether a read may bring something.
+    may_read: fn(&S) -> bool,
+    /// Whom the last read that found nothing told the stream to wake.
+    reader: Option<Waker>,
+    /// Whether the last read was that one.
+    waits: bool,
 }
 
 #[derive(Debug)]
@@ -79,6 +86,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamConnection<S> {
             ended: false,
             closing: None,
             peer_gone: |_| false,
+            may_read: |_| true,
+            reader: None,
+            waits: false,
         }
     }
 
@@ -90,8 +100,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamConnection<S> {
         self
     }
 
+    /// Tells whether a read may bring something, without a system call and without storing a waker; it may say yes too
+    /// often. Then a session that was woken to write does not poll the stream for reading as well.
+    #[must_use]
+    pub fn with_readiness(mut self, may_read: fn(&S) -> bool) -> Self {
+        self.may_read = may_read;
+        self
+    }
+
     /// One read to where the decoder wants it.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionError>> {
+        // What woke the task was something else: its waker still lies where the last read left it.
+        if self.waits && self.is_reader(cx) && !(self.may_read)(&self.stream) {
+            return Poll::Pending;
+        }
+        let read = self.poll_read_now(cx);
+        // A task that has used up its share of the scheduler is told to wait, and no waker is stored.
+        self.waits = read.is_pending() && has_budget_remaining();
+        if self.waits && !self.is_reader(cx) {
+            self.reader = Some(cx.waker().clone());
+        }
+        read
+    }
+
+    fn is_reader(&self, cx: &Context<'_>) -> bool {
+        let reader = self.reader.as_ref();
+        reader.is_some_and(|waker| waker.will_wake(cx.waker()))
+    }
+
+    fn poll_read_now(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionError>> {
         let stream = Pin::new(&mut self.stream);
         let count = match self.decoder.read_target() {
             ReadTarget::Direct(max) => ready!(poll_read_buf(

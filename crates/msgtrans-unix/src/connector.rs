@@ -18,6 +18,7 @@ use msgtrans_core::{ConnectError, ConnectionInfo, PeerAddress, WireVersions};
 use msgtrans_transport::{
     BoxFuture, Connection, Connector, DialContext, ProtocolConfig, StreamConnection,
 };
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::time::sleep;
 
@@ -46,7 +47,8 @@ impl Connector for UnixClientConfig {
             let peer = PeerAddress::Local(self.path().to_string_lossy().into_owned());
             let info = ConnectionInfo::new(SCHEME, peer);
             let connection = StreamConnection::new(stream, info, accept, context.limits, false)
-                .with_peer_gone(crate::peer_gone);
+                .with_peer_gone(crate::peer_gone)
+                .with_readiness(|stream| stream.try_io(Interest::READABLE, || Ok(())).is_ok());
             Ok(Box::new(connection) as Box<dyn Connection>)
         })
     }

@@ -36,7 +36,7 @@ impl Script {
 }
 
 impl Actor for Script {
-    fn is_signalled(&self) -> bool {
+    fn is_gathering(&self) -> bool {
         self.signalled.load(Ordering::Relaxed)
     }
 

@@ -1,6 +1,7 @@
 //! Bounds, order, fairness, and who is woken how often.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::*;
 use crate::test_waker::Wakes;
@@ -131,6 +132,51 @@ fn the_actor_is_woken_once_until_it_has_looked() {
     assert!(!mailbox.is_signalled());
     mailbox.try_push(4, 1).expect("room");
     assert_eq!(wakes.count(), 2);
+}
+
+#[test]
+fn an_actor_gathers_unless_all_that_it_was_told_of_is_lone() {
+    let mailbox = small();
+    let wakes = actor(&mailbox);
+    assert_eq!(mailbox.try_push_lone(1, 1), Ok(()));
+    assert!(mailbox.is_signalled() && !mailbox.is_gathering());
+    mailbox.try_push(2, 1).expect("room");
+    assert!(mailbox.is_gathering());
+    assert_eq!(mailbox.try_push_lone(3, 1), Ok(()));
+    assert!(mailbox.is_gathering());
+    assert_eq!(mailbox.try_push_lone(4, 1), Err(PushError::Full(4)));
+    assert_eq!(wakes.count(), 1);
+    assert_eq!(take_all(&mailbox), [1, 2, 3]);
+    assert!(!mailbox.is_gathering());
+    mailbox.command("close");
+    assert!(mailbox.is_gathering());
+    mailbox.close();
+    assert_eq!(mailbox.try_push_lone(5, 1), Err(PushError::Closed(5)));
+}
+
+#[test]
+fn a_lone_item_is_taken_by_itself() {
+    let mailbox = small();
+    let wakes = actor(&mailbox);
+    assert_eq!(mailbox.take_lone(), None);
+    mailbox.try_push(1, 10).expect("room");
+    let (mut push, waiting) = waiting(&mailbox, 2, 1);
+    assert_eq!(mailbox.take_lone(), Some(1));
+    assert_eq!(mailbox.len(), (0, 0));
+    assert!(!mailbox.is_signalled());
+    assert_eq!(waiting.count(), 1, "there is room");
+    assert_eq!(poll(&mut push, &waiting), Poll::Ready(Ok(())));
+    assert_eq!(wakes.count(), 2);
+    mailbox.try_push(3, 1).expect("room");
+    assert_eq!(mailbox.take_lone(), None, "not alone");
+    assert_eq!(take_all(&mailbox), [2, 3]);
+    mailbox.try_push(4, 1).expect("room");
+    mailbox.command("close");
+    assert!(mailbox.has_commands());
+    assert_eq!(mailbox.take_lone(), None, "a command is no item");
+    assert_eq!(take_commands(&mailbox), ["close"]);
+    assert!(!mailbox.has_commands());
+    assert_eq!(mailbox.take_lone(), Some(4));
 }
 
 #[test]

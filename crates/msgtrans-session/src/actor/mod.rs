@@ -73,6 +73,9 @@ pub struct SessionActor {
     /// What only some sessions have.
     rare: Option<Box<Rare>>,
     alarm: Option<(Instant, TimerKey)>,
+    /// Whether the alarm comes before everything that may fall due: while the session is open and nothing but silence
+    /// can end it, its deadlines only move away.
+    watched: bool,
     now: Instant,
     heard: Instant,
     wrote: Instant,
@@ -224,6 +227,7 @@ impl SessionActor {
             lanes: None,
             rare: None,
             alarm: None,
+            watched: false,
             now,
             heard: now,
             wrote: now,
@@ -255,6 +259,7 @@ impl SessionActor {
 
     /// Packets can be framed from here on. Before the first pass there is none to tell.
     fn set_wire(&mut self, version: WireVersion) {
+        self.watched = false;
         self.wire = Some((self.connection.framing(), version));
         if let Some(pass) = &mut self.pass {
             pass.wire(self.wire);
@@ -283,6 +288,16 @@ impl SessionActor {
 
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    /// Apart, because few passes have any.
+    #[cold]
+    fn take_commands(&mut self) {
+        let mut commands = Commands::new();
+        self.shared().mailbox.take_commands(&mut commands);
+        for command in commands {
+            self.command(command);
+        }
     }
 
     fn command(&mut self, command: Command) {
@@ -404,8 +419,8 @@ impl SessionActor {
 }
 
 impl Actor for SessionActor {
-    fn is_signalled(&self) -> bool {
-        self.session.shared.mailbox.is_signalled()
+    fn is_gathering(&self) -> bool {
+        self.session.shared.mailbox.is_gathering()
     }
 
     fn begin_pass(&mut self, cx: &mut Context<'_>) {
@@ -431,12 +446,8 @@ impl Actor for SessionActor {
     }
 
     fn commands(&mut self, _: &mut Context<'_>) -> Lane {
-        if self.is_signalled() {
-            let mut commands = Commands::new();
-            self.shared().mailbox.take_commands(&mut commands);
-            for command in commands {
-                self.command(command);
-            }
+        if self.shared().mailbox.has_commands() {
+            self.take_commands();
         }
         self.check_time();
         if matches!(self.phase, Phase::Done) {
@@ -448,7 +459,7 @@ impl Actor for SessionActor {
 
     fn gather(&mut self, _: &mut Context<'_>) -> Lane {
         if matches!(self.phase, Phase::Open) {
-            let drained = !self.is_signalled() || {
+            let drained = !self.shared().mailbox.is_signalled() || {
                 let pass = self.pass.get_or_insert_with(pass::fresh);
                 pass.drain(&self.session.shared)
             };
@@ -475,7 +486,12 @@ impl Actor for SessionActor {
             Phase::Ending(_) => Lane::Idle,
             Phase::Opening(_) | Phase::Open => match self.write(cx) {
                 // What was queued meanwhile by this very pass goes with the next one.
-                Ok(true) if self.is_signalled() && matches!(self.phase, Phase::Open) => Lane::Busy,
+                Ok(true)
+                    if self.shared().mailbox.is_signalled()
+                        && matches!(self.phase, Phase::Open) =>
+                {
+                    Lane::Busy
+                }
                 Ok(_) if self.may_go_on() => Lane::Busy,
                 Ok(_) => Lane::Idle,
                 Err(error) => {

@@ -293,6 +293,7 @@ impl SessionActor {
         } = terms;
         let framing = self.connection.framing();
         self.heartbeat_ms = super::millis(heartbeat);
+        self.watched = false;
         self.shared()
             .set_wire(version, features, peer_max_frame, framing);
         let opening = std::mem::replace(&mut self.phase, Phase::Open);

@@ -80,11 +80,23 @@ impl SessionActor {
 
     /// Arms the alarm, unless an earlier one is armed already: it will look again.
     pub(super) fn arm(&mut self) {
+        let steady = matches!(self.phase, Phase::Open)
+            && !self.blocked
+            && self.rare.is_none()
+            && self.pace.is_none()
+            && self.held_back.is_none();
+        if self.watched
+            && steady
+            && !self.shared().deadlines_changed.load(Ordering::Acquire)
+            && self.alarm.is_some_and(|(armed, _)| armed > self.now)
+        {
+            return;
+        }
+        self.watched = steady;
         let mut at = self.next_deadline();
-        if self
-            .shared()
-            .deadlines_changed
-            .swap(false, Ordering::AcqRel)
+        // Looked at before it is written, which costs every pass more than the look.
+        let changed = &self.shared().deadlines_changed;
+        if changed.load(Ordering::Acquire) && changed.swap(false, Ordering::AcqRel)
             || self.alarm.is_none_or(|(armed, _)| armed <= self.now)
         {
             let requests = self.shared().requests().earliest();

@@ -520,7 +520,8 @@ async fn sockets() -> (StreamConnection<tokio::net::TcpStream>, std::net::TcpStr
     peer.set_nodelay(true).expect("no delay");
     let info = ConnectionInfo::new("test", PeerAddress::Socket(address));
     let mut connection =
-        StreamConnection::new(stream, info, WireVersions::Any, Limits::default(), false);
+        StreamConnection::new(stream, info, WireVersions::Any, Limits::default(), false)
+            .with_readiness(crate::socket::may_read);
     connection.set_wire(WireVersion::V2, Limits::default());
     (connection, peer)
 }
@@ -573,4 +574,49 @@ async fn bytes_are_seen_whenever_they_arrive_after_a_short_read() {
         tokio::time::timeout(PATIENCE, woken).await.expect("woken");
         assert_eq!(batch.pop().map(|packet| packet.message_id), Some(round + 2));
     }
+}
+
+#[test]
+fn a_stream_that_has_nothing_is_not_read_for_a_task_that_it_wakes_already() {
+    let script = || Scripted {
+        reads: [None, Some(encoded(&[packet(1, 64)]))].into(),
+        ..Scripted::default()
+    };
+    let mut batch = PacketBatch::new();
+    let mut connection = connection(script(), WireVersion::V2).with_readiness(|_| false);
+    let [known, other] = [(); 2].map(|()| Waker::from(Arc::<Count>::default()));
+    let mut cx = Context::from_waker(&known);
+    for _ in 0..3 {
+        let received = connection.poll_recv(&mut cx, usize::MAX, &mut batch);
+        assert!(received.is_pending(), "{received:?}");
+        assert_eq!(connection.stream.reads.len(), 1, "read once");
+    }
+    // Another task has to be known to the stream first.
+    let mut cx = Context::from_waker(&other);
+    let received = connection.poll_recv(&mut cx, usize::MAX, &mut batch);
+    assert!(received.is_ready(), "{received:?}");
+    assert_eq!(batch.len(), 1);
+}
+
+#[tokio::test]
+async fn a_task_that_had_no_share_left_is_woken_by_the_next_bytes() {
+    use std::io::Write;
+    use tokio::task::coop::poll_proceed;
+    let (mut connection, mut peer) = sockets().await;
+    let mut batch = PacketBatch::new();
+    std::future::poll_fn(|cx| {
+        while let Poll::Ready(share) = poll_proceed(cx) {
+            share.made_progress();
+        }
+        // Pending for want of a share, not of bytes: the stream knows nobody yet.
+        let received = connection.poll_recv(cx, usize::MAX, &mut batch);
+        assert!(received.is_pending(), "{received:?}");
+        Poll::Ready(())
+    })
+    .await;
+    tokio::task::yield_now().await;
+    let (ids, ()) = tokio::join!(next_ids(&mut connection), async {
+        peer.write_all(&encoded(&[packet(7, 64)])).expect("written");
+    });
+    assert_eq!(ids, [7]);
 }

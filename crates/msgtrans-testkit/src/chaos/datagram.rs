@@ -22,6 +22,8 @@ use super::random::Random;
 const FLOWS_MAX: usize = 4_096;
 /// A client that neither sends nor receives for this long is forgotten.
 const FLOW_IDLE: Duration = Duration::from_secs(120);
+/// The kernel's receive buffer of a socket: what comes in a burst is to be lost by the faults alone.
+const BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Datagrams of a client that wait for their flow's task; more are dropped.
 const INBOX: usize = 256;
 /// The largest UDP datagram.
@@ -86,6 +88,7 @@ impl DatagramProxy {
     /// No port could be bound.
     pub async fn start(target: SocketAddr, seed: u64) -> io::Result<Self> {
         let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        make_room(&socket);
         let address = socket.local_addr()?;
         let shared = Arc::new(Shared {
             target: Mutex::new(target),
@@ -169,9 +172,15 @@ impl Shared {
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
         let socket = UdpSocket::bind(any).await?;
+        make_room(&socket);
         socket.connect(target).await?;
         Ok(socket)
     }
+}
+
+/// As much as the system gives: it is a hint.
+fn make_room(socket: &UdpSocket) {
+    let _ = socket2::SockRef::from(socket).set_recv_buffer_size(BUFFER_BYTES);
 }
 
 impl Counts {

@@ -25,11 +25,14 @@ struct Block {
 struct List {
     first: *mut Block,
     len: usize,
+    /// Blocks that found no room since one was last taken.
+    refused: usize,
 }
 
 const EMPTY: List = List {
     first: ptr::null_mut(),
     len: 0,
+    refused: 0,
 };
 
 struct Kept {
@@ -98,13 +101,17 @@ pub(super) unsafe fn give<T>(memory: NonNull<T>) {
 impl Kept {
     #[inline]
     fn pop(&self, list: usize) -> Option<NonNull<Block>> {
-        let List { first, len } = self.lists[list].get();
-        let block = NonNull::new(first)?;
+        let List { first, len, .. } = self.lists[list].get();
+        let Some(block) = NonNull::new(first) else {
+            self.lists[list].set(EMPTY);
+            return None;
+        };
         // SAFETY: blocks on a list belong to it and hold the link that `push` wrote.
         let next = unsafe { (*first).next };
         self.lists[list].set(List {
             first: next,
             len: len - 1,
+            refused: 0,
         });
         Some(block)
     }
@@ -115,8 +122,14 @@ impl Kept {
     /// `block` is at least as large as this list's layout, aligned to `STEP`, and not used any more.
     #[inline]
     unsafe fn push(&self, list: usize, block: NonNull<Block>) -> bool {
-        let List { first, len } = self.lists[list].get();
-        if len >= KEPT_BYTES_MAX / ((list + 1) * STEP) {
+        let List {
+            first,
+            len,
+            refused,
+        } = self.lists[list].get();
+        let most = KEPT_BYTES_MAX / ((list + 1) * STEP);
+        if len >= most || refused >= most {
+            self.refuse(list, most);
             return false;
         }
         // SAFETY: the caller vouches for the memory, and a step is larger than a link.
@@ -124,20 +137,84 @@ impl Kept {
         self.lists[list].set(List {
             first: block.as_ptr(),
             len: len + 1,
+            refused,
         });
         true
     }
+
+    /// Counts a block that is not kept. When as many have come as the list holds, and none was taken meanwhile, the map
+    /// is emptying: what was kept for its next inserts lies scattered among what was freed with it, and each block
+    /// would hold a page of that. From then on nothing is kept until a block is asked for.
+    #[cold]
+    fn refuse(&self, list: usize, most: usize) {
+        let refused = self.lists[list].get().refused + 1;
+        if refused == most {
+            self.empty(list);
+        }
+        let refused = refused.min(most);
+        self.lists[list].set(List {
+            refused,
+            ..self.lists[list].get()
+        });
+    }
+
+    fn empty(&self, list: usize) {
+        let layout = Layout::from_size_align((list + 1) * STEP, STEP);
+        let layout = layout.expect("small multiples of the step are layouts");
+        while let Some(block) = self.pop(list) {
+            // SAFETY: every block of this list was allocated with this layout.
+            unsafe { dealloc(block.as_ptr().cast(), layout) };
+        }
+    }
+}
+
+/// Frees what the thread keeps.
+pub(super) fn release() {
+    // Where the thread is torn down, that frees it.
+    let _ = KEPT.try_with(|kept| (0..CLASSES).for_each(|list| kept.empty(list)));
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        for list in 0..CLASSES {
-            let layout = Layout::from_size_align((list + 1) * STEP, STEP);
-            let layout = layout.expect("small multiples of the step are layouts");
-            while let Some(block) = self.pop(list) {
-                // SAFETY: every block of this list was allocated with this layout.
-                unsafe { dealloc(block.as_ptr().cast(), layout) };
-            }
+        (0..CLASSES).for_each(|list| self.empty(list));
+    }
+}
+
+#[cfg(all(
+    test,
+    not(any(msgtrans_loom, msgtrans_shuttle, msgtrans_sanitize, miri))
+))]
+mod tests {
+    use super::*;
+
+    type Entry = [u64; 4];
+
+    fn kept() -> usize {
+        let (list, _) = class::<Entry>();
+        KEPT.with(|kept| kept.lists[list.expect("small")].get().len)
+    }
+
+    fn come_and_go(entries: usize) {
+        let taken: Vec<NonNull<Entry>> = (0..entries).map(|_| take()).collect();
+        for memory in taken {
+            // SAFETY: it was taken above, and is given back once.
+            unsafe { give(memory) };
         }
+    }
+
+    #[test]
+    fn a_thread_keeps_what_its_next_inserts_need_and_nothing_of_a_map_that_empties() {
+        let most = KEPT_BYTES_MAX / size_of::<Entry>();
+        come_and_go(100);
+        assert_eq!(kept(), 100);
+        come_and_go(most + 1);
+        assert_eq!(kept(), most);
+        come_and_go(2 * most);
+        assert_eq!(kept(), 0);
+        // Who comes back finds room again.
+        come_and_go(100);
+        assert_eq!(kept(), 100);
+        release();
+        assert_eq!(kept(), 0);
     }
 }

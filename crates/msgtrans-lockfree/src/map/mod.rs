@@ -127,9 +127,11 @@ impl<K, V, S> LockFreeHashMap<K, V, S> {
     }
 
     /// Pushes out what this thread has removed, so that it is dropped soon even if the thread goes
-    /// to sleep now. Not needed for correctness.
+    /// to sleep now. Frees the memory that this thread keeps for its next inserts. Not needed for
+    /// correctness.
     pub fn flush(&self) {
         reclaim::pin().flush();
+        memory::release();
     }
 }
 

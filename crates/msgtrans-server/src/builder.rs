@@ -159,7 +159,8 @@ impl<S: Schemes> TransportServerBuilder<S> {
         self
     }
 
-    /// From accept to an open session; 10 s by default.
+    /// From accept to an open session; 10 s by default. A wait for a place among the handshakes does not count; it may
+    /// last as long again.
     #[must_use]
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.session.handshake_timeout = timeout;

@@ -79,6 +79,7 @@ pub struct Harness {
     before: Figures,
     rejections_before: Vec<(&'static str, u64)>,
     panics_expected: u64,
+    settle: Duration,
 }
 
 #[derive(Debug)]
@@ -190,12 +191,18 @@ impl Harness {
             over,
             before,
             panics_expected: 0,
+            settle: SETTLE,
         })
     }
 
     /// The attack makes the application panic so often, on purpose.
     pub fn expect_panics(&mut self, count: u64) {
         self.panics_expected = count;
+    }
+
+    /// The figures may take so long to return, instead of 10 s: where a peer's last word may be lost on its way.
+    pub fn settle_within(&mut self, time: Duration) {
+        self.settle = time;
     }
 
     /// Asserts the invariants. `expected` are the reasons for which peers must have been turned away, each with the
@@ -233,7 +240,7 @@ impl Harness {
             faults.extend(sung.failures.iter().map(|fault| format!("I2: {fault}")));
         }
         let lost = || self.probe.ledger.faults();
-        settled(|| lost().is_empty()).await;
+        settled(self.settle, || lost().is_empty()).await;
         faults.extend(lost().into_iter().map(|fault| format!("I5: {fault}")));
         let rejections = since(&self.rejections_before, &(self.probe.rejections)());
         faults.extend(unexpected(&rejections, expected));
@@ -251,7 +258,7 @@ impl Harness {
     /// Waits until every figure has returned, and says which have not.
     async fn settle(&self) -> Vec<String> {
         let faults = || Figures::now(&self.probe).beyond(&self.before);
-        settled(|| faults().is_empty()).await;
+        settled(self.settle, || faults().is_empty()).await;
         faults()
     }
 }
@@ -300,8 +307,8 @@ async fn steady(probe: &Probe) -> Figures {
 }
 
 /// Looks again and again until it is so, or time is up.
-async fn settled(so: impl Fn() -> bool) {
-    let deadline = Instant::now() + SETTLE;
+async fn settled(within: Duration, so: impl Fn() -> bool) {
+    let deadline = Instant::now() + within;
     let mut ticks = interval(Duration::from_millis(5));
     while !so() && Instant::now() < deadline {
         ticks.tick().await;

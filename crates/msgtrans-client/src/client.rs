@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use msgtrans_core::{
-    CloseReason, Code, ConfigError, HandlerError, Packet, RequestError, SendError, SendErrorKind,
-    SessionId, TransportError,
+    CloseReason, Code, ConfigError, HandlerError, Packet, SendError, SendErrorKind, SessionId,
+    TransportError,
 };
 use msgtrans_session::{
-    EventStream, MessageFn, RequestFn, Session, TransportStats, in_handler, service,
+    EventStream, MessageFn, RequestFn, RequestFuture, Session, TransportStats, in_handler, service,
 };
 use msgtrans_transport::Schemes;
 
@@ -208,17 +208,19 @@ impl<S> TransportClient<S> {
         session.send_confirmed(packet).await
     }
 
-    /// Makes a request and waits for the response up to the `request_timeout`.
+    /// Makes a request and waits for the response up to the `request_timeout`, on the session of the moment of the call.
     ///
     /// # Errors
-    /// See [`RequestError`]; without a session the packet comes back at once. A request whose session is lost fails as
-    /// [`RequestError::Closed`] and is never repeated by itself: the server may have acted on it.
+    /// See [`RequestError`](msgtrans_core::RequestError); without a session the packet comes back at once. A request whose session is lost fails as
+    /// [`RequestError::Closed`](msgtrans_core::RequestError::Closed) and is never repeated by itself: the server may have acted on it.
     ///
     /// # Cancel safety
     /// Dropping the future cancels the request at the server (version 2).
-    pub async fn request(&self, packet: impl Into<Packet>) -> Result<Packet, RequestError> {
-        let (session, packet) = self.session_for(packet)?;
-        session.request(packet).await
+    pub fn request(&self, packet: impl Into<Packet>) -> RequestFuture {
+        match self.session_for(packet) {
+            Ok((session, packet)) => session.request(packet),
+            Err(error) => RequestFuture::failed(error.into()),
+        }
     }
 
     /// Makes a request and waits for the response up to `deadline`; [`Duration::MAX`] waits as long as the session
@@ -229,13 +231,11 @@ impl<S> TransportClient<S> {
     ///
     /// # Cancel safety
     /// As [`request`](Self::request).
-    pub async fn request_with(
-        &self,
-        packet: impl Into<Packet>,
-        deadline: Duration,
-    ) -> Result<Packet, RequestError> {
-        let (session, packet) = self.session_for(packet)?;
-        session.request_with(packet, deadline).await
+    pub fn request_with(&self, packet: impl Into<Packet>, deadline: Duration) -> RequestFuture {
+        match self.session_for(packet) {
+            Ok((session, packet)) => session.request_with(packet, deadline),
+            Err(error) => RequestFuture::failed(error.into()),
+        }
     }
 
     /// Bound to the session of the moment: a packet never ends up on a later one.

@@ -16,6 +16,8 @@ const LAST_IDS: [u32; 4] = [0, u32::MAX - 3, u32::MAX, 1 << 31];
 #[derive(Debug)]
 struct Waiter {
     deadline: Option<u8>,
+    /// Whether its time runs, which began with that of the table.
+    timed: bool,
     result: Option<Result<Packet, ()>>,
 }
 
@@ -43,14 +45,20 @@ pub(crate) fn requests(bytes: &[u8]) {
         match operation % 6 {
             0 | 1 => {
                 let deadline = (argument & 1 == 1).then_some(argument);
-                match table.insert(deadline.map(at), max) {
+                let timeout = deadline.map(|tick| Duration::from_millis(u64::from(tick)));
+                match table.insert(timeout, max, None) {
                     Ok(id) => {
                         assert!(!closed && model.len() < max);
                         let expected = next_id(last_id, &model);
                         assert_eq!(id, expected);
                         last_id = id;
-                        let result = None;
-                        model.insert(id, Waiter { deadline, result });
+                        let (result, timed) = (None, false);
+                        let waiter = Waiter {
+                            deadline,
+                            timed,
+                            result,
+                        };
+                        model.insert(id, waiter);
                     }
                     Err(RequestError::TooManyPending { .. }) => {
                         assert!(!closed && model.len() == max);
@@ -71,8 +79,8 @@ pub(crate) fn requests(bytes: &[u8]) {
             },
             3 => {
                 answers = answers.wrapping_add(1);
-                let answer = Packet::response(vec![answers]);
-                let taken = table.complete(id, Ok(answer.clone())).is_ok();
+                let answer = Packet::response(vec![answers]).with_message_id(id);
+                let taken = table.respond(answer.clone()).is_some();
                 match model.get_mut(&id) {
                     Some(Waiter { result, .. }) if result.is_none() => {
                         assert!(taken);
@@ -95,11 +103,19 @@ pub(crate) fn requests(bytes: &[u8]) {
                     waiter.result.get_or_insert(Err(()));
                 }
             }
+            _ if argument % 8 == 7 => {
+                table.start_clocks(start);
+                for waiter in model.values_mut() {
+                    waiter.timed = true;
+                }
+            }
             _ => {
                 let mut expired = table.expired(at(argument));
                 expired.sort_unstable();
                 let late = |waiter: &Waiter| {
-                    waiter.result.is_none() && waiter.deadline.is_some_and(|tick| tick <= argument)
+                    waiter.result.is_none()
+                        && waiter.timed
+                        && waiter.deadline.is_some_and(|tick| tick <= argument)
                 };
                 let expected: Vec<u32> = (model.iter())
                     .filter_map(|(id, waiter)| late(waiter).then_some(*id))
@@ -109,7 +125,7 @@ pub(crate) fn requests(bytes: &[u8]) {
                 for id in expired {
                     let after = Duration::from_millis(u64::from(argument));
                     let error = RequestError::Timeout { after };
-                    assert!(table.complete(id, Err(error)).is_ok());
+                    assert!(table.fail(id, error).is_some());
                     if let Some(waiter) = model.get_mut(&id) {
                         waiter.result = Some(Err(()));
                     }
@@ -118,7 +134,7 @@ pub(crate) fn requests(bytes: &[u8]) {
         }
         assert_eq!(table.pending(), model.len());
         let first = (model.values())
-            .filter(|waiter| waiter.result.is_none())
+            .filter(|waiter| waiter.result.is_none() && waiter.timed)
             .filter_map(|waiter| waiter.deadline)
             .min();
         if let Some(first) = first {

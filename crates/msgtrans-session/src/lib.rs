@@ -34,6 +34,7 @@ pub use opening::OpenError;
 pub use pass::in_handler;
 pub use rate_limit::{RateLimiter, RateLimiterConfig};
 pub use rejections::{Rejection, Rejections};
+pub use request::RequestFuture;
 pub use runtime::{Handlers, SessionHooks, SessionRuntime};
 pub use service::{BoxFuture, LaneFuture, Service, service};
 pub use session::{Session, held_bytes, ring_when_held};

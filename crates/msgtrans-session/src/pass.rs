@@ -9,7 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 
 use msgtrans_core::{EncodeError, Packet, PacketBatch, WireVersion};
 use msgtrans_transport::{Framing, OutboundBatch};
@@ -46,6 +46,8 @@ pub(crate) struct Pass {
     items: VecDeque<Outgoing>,
     /// Ids of requests that the peer cancelled.
     pub(crate) cancelled: Vec<u32>,
+    /// Who is to be woken for a run of responses; empty between runs.
+    pub(crate) wakers: Vec<Waker>,
     /// Whether the message lane is inside the handler.
     pub(crate) message_waits: bool,
     /// Requests inside the handler.

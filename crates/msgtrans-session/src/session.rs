@@ -11,16 +11,15 @@ use bytes::Bytes;
 use msgtrans_actor::{BellGuard, ByteAccount, Mailbox, PushError};
 use msgtrans_core::{
     CloseReason, Code, Compression, ConnectionInfo, EncodeError, Features, Goodbye, HEADER_LEN,
-    Packet, PacketType, RequestError, SendError, SendErrorKind, SessionId, WireVersion,
-    encoded_len,
+    Packet, PacketType, SendError, SendErrorKind, SessionId, WireVersion, encoded_len,
 };
 use msgtrans_transport::{Confirmation, Framing};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::compress;
 use crate::pass::{self, Offered};
-use crate::request::RequestTable;
+use crate::request::{RequestFuture, RequestTable};
 use crate::runtime::SessionRuntime;
 use crate::stats::{SessionCounters, SessionStats};
 
@@ -208,7 +207,7 @@ impl Shared {
 
     /// Everything that can be wrong with a packet is found here, before it is queued.
     #[inline]
-    fn prepare(self: &Arc<Self>, packet: &mut Packet) -> Result<(), SendErrorKind> {
+    pub(crate) fn prepare(self: &Arc<Self>, packet: &mut Packet) -> Result<(), SendErrorKind> {
         // The common case is told apart by one look at the session and the packet's lengths.
         let small = packet.payload.len() + packet.ext_header.len() + HEADER_LEN <= 65_536;
         if self.plain.load(Ordering::Relaxed)
@@ -304,12 +303,12 @@ impl Shared {
     }
 
     /// Into the queue if there is room now.
-    fn try_enqueue(&self, item: Outgoing) -> Result<(), PushError<Outgoing>> {
+    pub(crate) fn try_enqueue(&self, item: Outgoing) -> Result<(), PushError<Outgoing>> {
         let bytes = item.bytes();
         self.mailbox.try_push(item, bytes)
     }
 
-    fn refuse_full(&self, error: PushError<Outgoing>) -> SendError {
+    pub(crate) fn refuse_full(&self, error: PushError<Outgoing>) -> SendError {
         match error {
             PushError::Closed(item) => self.refuse(item, self.closed_kind()),
             PushError::Full(item) => {
@@ -459,9 +458,8 @@ impl Session {
     ///
     /// # Cancel safety
     /// Dropping the future cancels the request at the peer (version 2).
-    pub async fn request(&self, packet: impl Into<Packet>) -> Result<Packet, RequestError> {
+    pub fn request(&self, packet: impl Into<Packet>) -> RequestFuture {
         self.request_with(packet.into(), self.shared.runtime.config.request_timeout)
-            .await
     }
 
     /// Makes a request and waits for the response up to `deadline`; [`Duration::MAX`] waits as long as the session
@@ -472,63 +470,8 @@ impl Session {
     ///
     /// # Cancel safety
     /// As [`request`](Self::request).
-    pub async fn request_with(
-        &self,
-        mut packet: Packet,
-        deadline: Duration,
-    ) -> Result<Packet, RequestError> {
-        if deadline.is_zero() {
-            return Err(RequestError::BadDeadline(deadline));
-        }
-        let shared = &*self.shared;
-        let config = &shared.runtime.config;
-        let start = Instant::now();
-        let at = start.checked_add(deadline);
-        let id = shared.requests().insert(at, config.requests_pending_max)?;
-        let mut pending = Pending {
-            shared,
-            id,
-            sent: false,
-        };
-        packet.packet_type = PacketType::Request;
-        // Before the packet is queued: whoever takes it out looks at the deadlines too.
-        if at.is_some() {
-            shared.deadlines_changed.store(true, Ordering::Release);
-        }
-        packet = packet.with_message_id(id);
-        if let Err(kind) = self.shared.prepare(&mut packet) {
-            return Err(SendError::new(kind, packet).into());
-        }
-        match pass::offer(shared, &packet) {
-            Offered::Taken => {}
-            Offered::Invalid(error) => return Err(SendError::new(*error, packet).into()),
-            Offered::NotHere => {
-                let queued = self
-                    .queue_for(Outgoing::Packet(packet, None), deadline)
-                    .await;
-                if let Err(error) = queued {
-                    let late = matches!(error.kind(), SendErrorKind::Timeout(_))
-                        && start.elapsed() >= deadline;
-                    return Err(if late {
-                        RequestError::Timeout { after: deadline }
-                    } else {
-                        error.into()
-                    });
-                }
-            }
-        }
-        if at.is_some() && shared.blocked.load(Ordering::Relaxed) {
-            shared.mailbox.command(Command::Look);
-        }
-        pending.sent = true;
-        let result = poll_fn(|cx| shared.requests().poll(id, cx)).await;
-        if result.is_ok() {
-            shared.runtime.stats.round_trip(start.elapsed());
-        }
-        result.map_err(|error| match error {
-            RequestError::Timeout { .. } => RequestError::Timeout { after: deadline },
-            other => other,
-        })
+    pub fn request_with(&self, packet: Packet, deadline: Duration) -> RequestFuture {
+        RequestFuture::new(self.clone(), packet, deadline)
     }
 
     /// Ends the session: what is queued is written, then a Goodbye with `code` and `reason`.
@@ -641,7 +584,7 @@ impl Session {
     }
 
     /// Into the queue, waiting for room at most `wait` and the session's `send_timeout`.
-    async fn queue_for(&self, item: Outgoing, wait: Duration) -> Result<(), SendError> {
+    pub(crate) async fn queue_for(&self, item: Outgoing, wait: Duration) -> Result<(), SendError> {
         match self.shared.try_enqueue(item) {
             Ok(()) => Ok(()),
             Err(PushError::Closed(item)) => {
@@ -663,22 +606,6 @@ fn check_type(packet: &Packet) -> Result<(), SendErrorKind> {
     match packet.packet_type {
         PacketType::OneWay | PacketType::Response => Ok(()),
         packet_type => Err(EncodeError::NotForApplications { packet_type }.into()),
-    }
-}
-
-/// A request on its way; dropping it before the answer cancels it.
-struct Pending<'a> {
-    shared: &'a Shared,
-    id: u32,
-    sent: bool,
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        let waiting = self.shared.requests().abandon(self.id);
-        if waiting && self.sent {
-            self.shared.mailbox.command(Command::Cancel(self.id));
-        }
     }
 }
 

@@ -83,7 +83,7 @@ macro_rules! counters {
             pub rejections: Rejections,
             /// From the read that brought a message to the moment its reply was queued or its handler had returned.
             pub handling: LatencyStats,
-            /// From a request of this side to its response.
+            /// From a request of this side to its response, as the session's task saw them leave and come.
             pub round_trip: LatencyStats,
         }
 
@@ -266,9 +266,10 @@ impl RuntimeStats {
         self.meters.handling.record(time.as_secs_f64());
     }
 
-    pub(crate) fn round_trip(&self, time: Duration) {
-        self.round_trip.record(nanos(time));
-        self.meters.round_trip.record(time.as_secs_f64());
+    pub(crate) fn round_trips(&self, time: Duration, count: u64) {
+        self.round_trip.record_n(nanos(time), count);
+        let many = usize::try_from(count).unwrap_or(usize::MAX);
+        self.meters.round_trip.record_many(time.as_secs_f64(), many);
     }
 
     /// The sums and quantiles now.

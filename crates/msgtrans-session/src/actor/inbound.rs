@@ -25,6 +25,14 @@ use super::{OUT_PAUSE, Phase, SessionActor};
 use crate::compress::decompress;
 use crate::events::TransportEvent;
 use crate::pass::{self, BATCH_BYTES};
+use crate::request::Answered;
+
+/// Whether nothing is to be done with it but to hand it to who waits.
+fn is_plain_response(packet: &Packet) -> bool {
+    packet.packet_type == PacketType::Response
+        && packet.compression == Compression::None
+        && !packet.flags.contains(Flags::ACK_NOW)
+}
 
 impl SessionActor {
     pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Lane {
@@ -145,6 +153,10 @@ impl SessionActor {
                 last = None;
                 continue;
             }
+            if is_plain_response(front) && self.runtime().middleware.is_empty() {
+                self.respond_run();
+                continue;
+            }
             let counted = matches!(packet_type, PacketType::OneWay | PacketType::Request);
             if counted && !self.within_rate() {
                 return;
@@ -249,7 +261,7 @@ impl SessionActor {
         match packet.packet_type {
             PacketType::OneWay => self.hand_message(packet),
             PacketType::Request => self.hand_request(packet),
-            PacketType::Response => self.complete(packet.message_id, Ok(packet)),
+            PacketType::Response => self.respond(packet),
             PacketType::Failure => {
                 let code = packet
                     .meta
@@ -257,10 +269,7 @@ impl SessionActor {
                     .and_then(|meta| meta.code)
                     .unwrap_or(Code::HANDLER_FAILED);
                 let message = String::from_utf8_lossy(&packet.payload).into_owned();
-                self.complete(
-                    packet.message_id,
-                    Err(RequestError::Failed { code, message }),
-                );
+                self.fail_request(packet.message_id, RequestError::Failed { code, message });
             }
             PacketType::Cancel => self.cancelled(packet.message_id),
             PacketType::Ping => self.answer_ping(packet),
@@ -318,10 +327,8 @@ impl SessionActor {
                         self.push_control(&Packet::failure(packet.message_id, code, message));
                     }
                     PacketType::Response => {
-                        self.complete(
-                            packet.message_id,
-                            Err(RequestError::Failed { code, message }),
-                        );
+                        let error = RequestError::Failed { code, message };
+                        self.fail_request(packet.message_id, error);
                     }
                     _ => runtime.events_error(self.session.id(), error.into_transport()),
                 }
@@ -344,17 +351,74 @@ impl SessionActor {
         pass.requests.push_back(packet);
     }
 
-    fn complete(&mut self, id: u32, result: Result<Packet, RequestError>) {
-        let completed = self.session.shared.requests().complete(id, result);
-        match completed {
-            Ok(Some(waker)) => waker.wake(),
-            Ok(None) => {}
+    fn respond(&mut self, packet: Packet) {
+        let answered = self.session.shared.requests().respond(packet);
+        if let Some(since) = answered.as_ref().and_then(|answered| answered.since) {
+            let taken = self.now.saturating_duration_since(since);
+            self.runtime().stats.round_trips(taken, 1);
+        }
+        self.wake_asker(answered);
+    }
+
+    fn fail_request(&mut self, id: u32, error: RequestError) {
+        let answered = self.session.shared.requests().fail(id, error);
+        self.wake_asker(answered);
+    }
+
+    fn wake_asker(&mut self, answered: Option<Answered>) {
+        match answered {
+            Some(answered) => {
+                if let Some(waker) = answered.waker {
+                    waker.wake();
+                }
+            }
             // Late, cancelled or never asked for: never anybody else's answer.
-            Err(_) => {
+            None => {
                 let counts = &mut self.pass().counts;
                 counts.responses_unmatched = counts.responses_unmatched.wrapping_add(1);
             }
         }
+    }
+
+    /// Hands on the run of plain responses at the front of the batch: the table is locked once, and whoever waits is
+    /// woken after it. There is no middleware.
+    fn respond_run(&mut self) {
+        let shared = &self.session.shared;
+        let pass = self.pass.get_or_insert_with(pass::fresh);
+        let mut wakers = std::mem::take(&mut pass.wakers);
+        let stats = &shared.runtime.stats;
+        // Those that were sent together came after the same time.
+        let (mut same, mut count) = (None, 0u64);
+        let mut table = shared.requests();
+        while pass.batch.front().is_some_and(is_plain_response)
+            && let Some(packet) = pass.batch.pop()
+        {
+            let counts = &mut pass.counts;
+            counts.packets_in = counts.packets_in.wrapping_add(1);
+            match table.respond(packet) {
+                Some(answered) => {
+                    if answered.since != same {
+                        if let Some(since) = same {
+                            let taken = self.now.saturating_duration_since(since);
+                            stats.round_trips(taken, count);
+                        }
+                        (same, count) = (answered.since, 0);
+                    }
+                    count = count.wrapping_add(1);
+                    wakers.extend(answered.waker);
+                }
+                None => counts.responses_unmatched = counts.responses_unmatched.wrapping_add(1),
+            }
+        }
+        drop(table);
+        // Counted before anybody who was answered can look.
+        if let Some(since) = same {
+            stats.round_trips(self.now.saturating_duration_since(since), count);
+        }
+        for waker in wakers.drain(..) {
+            waker.wake();
+        }
+        pass.wakers = wakers;
     }
 
     /// The peer no longer waits for an answer.

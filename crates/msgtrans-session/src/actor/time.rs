@@ -96,10 +96,15 @@ impl SessionActor {
         let mut at = self.next_deadline();
         // Looked at before it is written, which costs every pass more than the look.
         let changed = &self.shared().deadlines_changed;
-        if changed.load(Ordering::Acquire) && changed.swap(false, Ordering::AcqRel)
-            || self.alarm.is_none_or(|(armed, _)| armed <= self.now)
-        {
-            let requests = self.shared().requests().earliest();
+        let new = changed.load(Ordering::Acquire) && changed.swap(false, Ordering::AcqRel);
+        if new || self.alarm.is_none_or(|(armed, _)| armed <= self.now) {
+            let mut table = self.session.shared.requests();
+            if new {
+                // One look at the clock for all requests of a pass. Not `now`, which a handler may have left behind.
+                table.start_clocks(Instant::now());
+            }
+            let requests = table.earliest();
+            drop(table);
             at = match (at, requests) {
                 (Some(at), Some(requests)) if !matches!(self.phase, Phase::Done) => {
                     Some(at.min(requests))
@@ -206,11 +211,9 @@ impl SessionActor {
         let mut wakers = Vec::new();
         for id in &expired {
             // The caller puts its own deadline into the error.
-            let timeout = RequestError::Timeout {
-                after: Duration::ZERO,
-            };
-            if let Ok(waker) = table.complete(*id, Err(timeout)) {
-                wakers.extend(waker);
+            let after = Duration::ZERO;
+            if let Some(answered) = table.fail(*id, RequestError::Timeout { after }) {
+                wakers.extend(answered.waker);
             }
         }
         drop(table);

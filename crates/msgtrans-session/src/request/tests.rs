@@ -8,6 +8,10 @@ use tokio::time::Instant;
 
 use super::RequestTable;
 
+fn response(id: u32, payload: &'static str) -> Packet {
+    Packet::response(payload).with_message_id(id)
+}
+
 fn poll(table: &mut RequestTable, id: u32) -> Poll<Result<Packet, RequestError>> {
     table.poll(id, &mut Context::from_waker(Waker::noop()))
 }
@@ -15,11 +19,11 @@ fn poll(table: &mut RequestTable, id: u32) -> Poll<Result<Packet, RequestError>>
 #[test]
 fn ids_start_at_one_wrap_past_zero_and_skip_what_is_pending() {
     let mut table = RequestTable::default();
-    assert_eq!(table.insert(None, 10).expect("room"), 1);
+    assert_eq!(table.insert(None, 10, None).expect("room"), 1);
     table.last_id = u32::MAX - 1;
-    assert_eq!(table.insert(None, 10).expect("room"), u32::MAX);
+    assert_eq!(table.insert(None, 10, None).expect("room"), u32::MAX);
     assert_eq!(
-        table.insert(None, 10).expect("room"),
+        table.insert(None, 10, None).expect("room"),
         2,
         "0 is never an id and 1 is pending"
     );
@@ -28,39 +32,38 @@ fn ids_start_at_one_wrap_past_zero_and_skip_what_is_pending() {
 #[test]
 fn a_result_reaches_its_waiter_once_and_nobody_else() {
     let mut table = RequestTable::default();
-    let id = table.insert(None, 10).expect("room");
+    let id = table.insert(None, 10, None).expect("room");
     assert!(poll(&mut table, id).is_pending());
     assert!(
-        table
-            .complete(id + 1, Ok(Packet::response("stray")))
-            .is_err(),
+        table.respond(response(id + 1, "stray")).is_none(),
         "an id that is not pending"
     );
     assert!(
         table
-            .complete(id, Ok(Packet::response("first")))
+            .respond(response(id, "first"))
             .expect("pending")
+            .waker
             .is_some(),
         "who waits is woken"
     );
     assert!(
-        table.complete(id, Ok(Packet::response("second"))).is_err(),
+        table.respond(response(id, "second")).is_none(),
         "answered already"
     );
-    let Poll::Ready(Ok(response)) = poll(&mut table, id) else {
+    let Poll::Ready(Ok(answer)) = poll(&mut table, id) else {
         panic!("answered")
     };
-    assert_eq!(response.payload, "first");
+    assert_eq!(answer.payload, "first");
     assert_eq!(table.pending(), 0);
-    assert!(table.complete(id, Ok(Packet::response("late"))).is_err());
+    assert!(table.respond(response(id, "late")).is_none());
 }
 
 #[test]
 fn the_bound_holds_and_names_itself() {
     let mut table = RequestTable::default();
-    table.insert(None, 1).expect("room");
+    table.insert(None, 1, None).expect("room");
     assert!(matches!(
-        table.insert(None, 1),
+        table.insert(None, 1, None),
         Err(RequestError::TooManyPending { max: 1 })
     ));
 }
@@ -69,10 +72,16 @@ fn the_bound_holds_and_names_itself() {
 async fn deadlines_that_have_passed_are_found_and_the_next_one_kept() {
     let mut table = RequestTable::default();
     let now = Instant::now();
-    let (soon, late) = (now + Duration::from_secs(1), now + Duration::from_secs(2));
-    let first = table.insert(Some(soon), 10).expect("room");
-    let second = table.insert(Some(late), 10).expect("room");
-    table.insert(None, 10).expect("room");
+    let (second_1, second_2) = (Duration::from_secs(1), Duration::from_secs(2));
+    let (soon, late) = (now + second_1, now + second_2);
+    let first = table.insert(Some(second_1), 10, None).expect("room");
+    let second = table.insert(Some(second_2), 10, None).expect("room");
+    table.insert(None, 10, None).expect("room");
+    assert_eq!(table.earliest(), None, "no time runs before the task knows");
+    assert!(table.expired(late).is_empty());
+    table.start_clocks(now);
+    assert_eq!(table.earliest(), Some(soon));
+    table.start_clocks(late);
     assert!(table.expired(now).is_empty());
     assert_eq!(table.expired(soon), [first]);
     assert_eq!(table.earliest(), Some(late));
@@ -83,7 +92,7 @@ async fn deadlines_that_have_passed_are_found_and_the_next_one_kept() {
 #[test]
 fn closing_fails_who_waits_and_who_comes() {
     let mut table = RequestTable::default();
-    let id = table.insert(None, 10).expect("room");
+    let id = table.insert(None, 10, None).expect("room");
     assert!(poll(&mut table, id).is_pending());
     assert_eq!(table.close(&CloseReason::normal()).len(), 1);
     assert!(matches!(
@@ -91,7 +100,30 @@ fn closing_fails_who_waits_and_who_comes() {
         Poll::Ready(Err(RequestError::Closed(_)))
     ));
     assert!(matches!(
-        table.insert(None, 10),
+        table.insert(None, 10, None),
         Err(RequestError::Closed(_))
     ));
+}
+
+#[test]
+fn a_request_that_takes_longer_than_thousands_of_others_still_gets_its_answer() {
+    let mut table = RequestTable::starting_behind(u32::MAX - 50_000);
+    let slow: Vec<u32> = (0..3)
+        .map(|_| table.insert(None, 10, None).expect("room"))
+        .collect();
+    for _ in 0..100_000 {
+        let id = table.insert(None, 10, None).expect("room");
+        assert!(table.respond(response(id, "quick")).is_some());
+        assert!(matches!(poll(&mut table, id), Poll::Ready(Ok(packet)) if packet.message_id == id));
+    }
+    assert_eq!(table.pending(), 3);
+    for id in slow {
+        assert!(poll(&mut table, id).is_pending());
+        assert!(table.respond(response(id, "slow")).is_some());
+        assert!(
+            matches!(poll(&mut table, id), Poll::Ready(Ok(packet)) if packet.payload == "slow")
+        );
+    }
+    assert_eq!(table.pending(), 0);
+    assert!(table.places.len() <= 16, "three at a time need few places");
 }

@@ -254,7 +254,8 @@ impl Decoder {
         let Some(version) = self.version else { return };
         let max_payload = self.limits.max_payload();
         let mut chunk = std::mem::take(&mut self.chunk);
-        let mut at = 0;
+        let budget_bytes = budget_bytes.saturating_sub(into.bytes());
+        let (mut at, mut bytes, mut others) = (0, 0usize, 0usize);
         loop {
             let rest = chunk.get(at..).unwrap_or_default();
             let header = rest
@@ -271,6 +272,7 @@ impl Decoder {
             if end == chunk.len() && start < end {
                 // The last frame takes the chunk itself, which saves counting one more holder and one less.
                 chunk.advance(start);
+                into.count_plain(bytes, others, version);
                 into.push(header.packet(chunk), version);
                 return;
             }
@@ -279,11 +281,17 @@ impl Decoder {
             } else {
                 chunk.slice(start..end)
             };
-            into.push(header.packet(payload), version);
+            let packet = header.packet(payload);
+            bytes = bytes.saturating_add(packet.queued_bytes());
+            others = others.saturating_add(usize::from(!packet.is_plain_message()));
+            into.push_plain(packet);
             at = end;
-            if into.bytes() >= budget_bytes {
+            if bytes >= budget_bytes {
                 break;
             }
+        }
+        if at > 0 {
+            into.count_plain(bytes, others, version);
         }
         if at < chunk.len() {
             self.chunk = chunk;

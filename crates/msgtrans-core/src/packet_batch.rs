@@ -61,6 +61,56 @@ impl PacketBatch {
         packet
     }
 
+    /// Adds a packet of a run that is counted as a whole, by [`count_plain`](Self::count_plain), before anybody looks.
+    #[inline(always)]
+    pub(crate) fn push_plain(&mut self, packet: Packet) {
+        self.packets.push_back(Cell::new(packet));
+    }
+
+    /// Counts what [`push_plain`](Self::push_plain) has added.
+    #[inline]
+    pub(crate) fn count_plain(&mut self, bytes: usize, others: usize, version: WireVersion) {
+        self.bytes += bytes;
+        self.others += others;
+        self.version = Some(version);
+    }
+
+    /// Moves the run of [plain messages](Packet::is_plain_message) at the front into `run`, which is empty.
+    ///
+    /// Costs nothing where there is nothing else; otherwise the shorter part is moved, so that a run of thousands is
+    /// hardly dearer for the one request behind it.
+    pub fn take_plain_run(&mut self, run: &mut PacketBatch) {
+        debug_assert!(run.is_empty(), "a run is worked off before the next one");
+        if self.is_plain() {
+            std::mem::swap(self, run);
+            return;
+        }
+        let len = (self.packets.iter_mut())
+            .position(|packet| !packet.get_mut().is_plain_message())
+            .unwrap_or(self.packets.len());
+        if len > self.packets.len() / 2 {
+            std::mem::swap(self, run);
+            self.version = run.version;
+            (self.others, run.others) = (run.others, 0);
+            self.packets.extend(run.packets.drain(len..));
+            self.bytes = self
+                .packets
+                .iter_mut()
+                .map(|packet| packet.get_mut().queued_bytes())
+                .sum();
+            run.bytes -= self.bytes;
+        } else {
+            run.version = self.version;
+            run.packets.extend(self.packets.drain(..len));
+            run.bytes = run
+                .packets
+                .iter_mut()
+                .map(|packet| packet.get_mut().queued_bytes())
+                .sum();
+            self.bytes -= run.bytes;
+        }
+    }
+
     /// Looks at the first packet.
     pub fn front(&mut self) -> Option<&Packet> {
         self.packets.front_mut().map(|packet| &*packet.get_mut())

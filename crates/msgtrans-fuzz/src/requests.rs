@@ -123,9 +123,7 @@ pub(crate) fn requests(bytes: &[u8]) {
                 assert_eq!(expired, expected);
                 // What has run out is timed out at once, as a session does it.
                 for id in expired {
-                    let after = Duration::from_millis(u64::from(argument));
-                    let error = RequestError::Timeout { after };
-                    assert!(table.fail(id, error).is_some());
+                    assert!(table.time_out(id).is_some());
                     if let Some(waiter) = model.get_mut(&id) {
                         waiter.result = Some(Err(()));
                     }

@@ -17,8 +17,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use msgtrans_core::{
-    CloseReason, ConnectionInfo, DecodeError, Header, Initiator, Limits, Packet, PacketBatch,
-    PeerAddress, WireVersion, encoded_len,
+    CloseReason, ConnectionInfo, DecodeError, Flags, Header, Initiator, Limits, Packet,
+    PacketBatch, PeerAddress, PlainHeader, WireVersion, encoded_len,
 };
 use msgtrans_transport::{Connection, ConnectionError, Framing, OutboundBatch, Progress, Received};
 
@@ -312,7 +312,19 @@ impl Drop for InprocConnection {
 ///
 /// # Errors
 /// Whatever a receiver refuses from a header alone.
+#[inline]
 fn received(mut packet: Packet, limits: &Limits) -> Result<Packet, DecodeError> {
+    // Nothing but its length can be wrong with a plain one.
+    if let Some(header) = PlainHeader::of(&packet, WireVersion::V2)
+        && header.payload_len() <= limits.max_payload()
+    {
+        packet.flags = Flags::NONE;
+        return Ok(packet);
+    }
+    received_any(packet, limits)
+}
+
+fn received_any(mut packet: Packet, limits: &Limits) -> Result<Packet, DecodeError> {
     let meta_len = match &mut packet.meta {
         None => 0,
         Some(meta) => {

@@ -337,7 +337,8 @@ pub(crate) async fn next_run(run: &mut PacketBatch) {
 }
 
 impl Pass {
-    /// The whole batch where it holds nothing but plain messages, by its pointer; one message otherwise.
+    /// The run of plain messages at the front of the batch, the whole batch by its pointer where it holds nothing else;
+    /// one message where the batch is too large to be handed on.
     fn next_run(&mut self, run: &mut PacketBatch) -> Poll<()> {
         self.message_waits = false;
         self.inbound_bytes -= std::mem::take(&mut self.run_bytes);
@@ -351,11 +352,10 @@ impl Pass {
             }
             return Poll::Pending;
         } else {
-            if self.batch.is_plain() && self.batch.bytes() <= self.direct {
-                std::mem::swap(&mut self.batch, run);
-            } else if self.batch.front().is_some_and(Packet::is_plain_message)
-                && let Some(packet) = self.batch.pop()
-            {
+            let first = self.batch.front().is_some_and(Packet::is_plain_message);
+            if first && self.batch.bytes() <= self.direct {
+                self.batch.take_plain_run(run);
+            } else if first && let Some(packet) = self.batch.pop() {
                 run.push(packet, WireVersion::V2);
             } else {
                 return Poll::Pending;

@@ -213,6 +213,7 @@ impl RequestTable {
     }
 
     /// The outcome, once it is there. An id that is not in the table was never given.
+    #[inline]
     pub fn poll(&mut self, id: u32, cx: &mut Context<'_>) -> Poll<Result<Packet, RequestError>> {
         match self.get_mut(id) {
             Some(Waiter {
@@ -228,7 +229,7 @@ impl RequestTable {
             Some(_) => match self.remove(id) {
                 Some(Outcome::Response(packet)) => Poll::Ready(Ok(packet.into_inner())),
                 Some(Outcome::Failed(error)) => Poll::Ready(Err(error)),
-                _ => Poll::Pending,
+                Some(Outcome::Waiting(_)) | None => Poll::Pending,
             },
             None => Poll::Ready(Err(RequestError::Closed(
                 self.closed.clone().unwrap_or_else(CloseReason::normal),
@@ -236,6 +237,7 @@ impl RequestTable {
         }
     }
 
+    #[inline]
     fn remove(&mut self, id: u32) -> Option<Outcome> {
         let outcome = match self.place_mut(id) {
             Some(place) if place.id == id && id != 0 => {
@@ -261,6 +263,7 @@ impl RequestTable {
         matches!(self.remove(id), Some(Outcome::Waiting(_)))
     }
 
+    #[inline]
     fn settle(&mut self, id: u32, outcome: Outcome) -> Result<Answered, Outcome> {
         match self.get_mut(id) {
             Some(waiter) if waiter.is_waiting() || cfg!(msgtrans_planted = "9") => {
@@ -275,7 +278,7 @@ impl RequestTable {
         }
     }
 
-    /// Hands a response to the waiter of its id. `false`: no such request is pending.
+    /// Hands a response to the waiter of its id. `None`: no such request is pending.
     #[inline]
     pub fn respond(&mut self, packet: Packet) -> Option<Answered> {
         let id = packet.message_id;
@@ -285,6 +288,12 @@ impl RequestTable {
     /// Fails a request. `None`: no such request is pending.
     pub fn fail(&mut self, id: u32, error: RequestError) -> Option<Answered> {
         self.settle(id, Outcome::Failed(error)).ok()
+    }
+
+    /// Fails a request for want of an answer in its time.
+    pub fn time_out(&mut self, id: u32) -> Option<Answered> {
+        let after = self.get_mut(id)?.timeout?;
+        self.fail(id, RequestError::Timeout { after })
     }
 
     fn waiters(&self) -> impl Iterator<Item = &Waiter> {

@@ -165,3 +165,43 @@ fn only_foreign_addresses_are_capped() {
     assert_eq!(capped("9.8.7.6:1").as_deref(), Some("9.8.7.6"));
     assert_eq!(PeerAddress::Local("pipe".into()).capped_ip(), None);
 }
+
+#[test]
+fn a_batch_gives_its_plain_messages_run_by_run_and_counts_what_is_left() {
+    // Where the requests stand among ten packets: every way there is.
+    for places in 0u32..1 << 10 {
+        let mut batch = PacketBatch::new();
+        for index in 0..10u32 {
+            let payload = vec![0; index as usize];
+            let packet = match places >> index & 1 {
+                0 => Packet::binary(payload),
+                _ => Packet::request(payload),
+            };
+            batch.push(packet.with_message_id(index + 1), WireVersion::V2);
+        }
+        let mut run = PacketBatch::new();
+        let mut next = 1;
+        while next <= 10 {
+            batch.take_plain_run(&mut run);
+            let bytes = |len: u32, from: u32| {
+                (from..from + len)
+                    .map(|id| 64 + id as usize - 1)
+                    .sum::<usize>()
+            };
+            let in_run = run.len() as u32;
+            assert!(run.is_plain());
+            assert_eq!(run.bytes(), bytes(in_run, next));
+            assert_eq!(batch.bytes(), bytes(11 - next - in_run, next + in_run));
+            while let Some(packet) = run.drain_next() {
+                assert_eq!(packet.into_inner().message_id, next);
+                next += 1;
+            }
+            if let Some(other) = batch.pop() {
+                assert_eq!(other.packet_type, PacketType::Request);
+                assert_eq!(other.message_id, next);
+                next += 1;
+            }
+        }
+        assert!(batch.is_empty() && batch.is_plain() && batch.bytes() == 0);
+    }
+}

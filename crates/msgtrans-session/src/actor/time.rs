@@ -13,7 +13,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use msgtrans_core::{CloseReason, Code, Packet, PacketType, RequestError};
+use msgtrans_core::{CloseReason, Code, Packet, PacketType};
 use tokio::time::Instant;
 
 use super::{Phase, SessionActor};
@@ -210,9 +210,7 @@ impl SessionActor {
         let expired = table.expired(self.now);
         let mut wakers = Vec::new();
         for id in &expired {
-            // The caller puts its own deadline into the error.
-            let after = Duration::ZERO;
-            if let Some(answered) = table.fail(*id, RequestError::Timeout { after }) {
+            if let Some(answered) = table.time_out(*id) {
                 wakers.extend(answered.waker);
             }
         }

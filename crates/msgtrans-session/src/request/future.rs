@@ -25,33 +25,42 @@ pub struct RequestFuture {
     /// `None` where there was no session to ask.
     session: Option<Session>,
     timeout: Duration,
+    /// Until the first poll.
+    packet: Option<Cell<Packet>>,
+    /// Of use once the request is in the table.
+    id: u32,
     stage: Stage,
+    /// What hardly any request has.
+    rare: Option<Box<Rare>>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    Begin(Cell<Packet>),
-    /// Has its id, and waits for room in the session's queue since then.
-    Queueing {
-        id: u32,
-        since: Instant,
-        queue: BoxFuture<'static, Result<(), SendError>>,
-    },
-    Waiting {
-        id: u32,
-    },
-    Failed(Box<RequestError>),
+    Begin,
+    /// Has its id, and waits for room in the session's queue.
+    Queueing,
+    Waiting,
     Over,
 }
 
-/// Where a request stands that was not refused at once.
-type Begun = Result<Stage, RequestError>;
+enum Rare {
+    Failed(RequestError),
+    Queueing {
+        since: Instant,
+        queue: BoxFuture<'static, Result<(), SendError>>,
+    },
+}
 
 impl RequestFuture {
+    #[inline]
     pub(crate) fn new(session: Session, packet: Packet, timeout: Duration) -> Self {
         Self {
             session: Some(session),
             timeout,
-            stage: Stage::Begin(Cell::new(packet)),
+            packet: Some(Cell::new(packet)),
+            id: 0,
+            stage: Stage::Begin,
+            rare: None,
         }
     }
 
@@ -60,31 +69,54 @@ impl RequestFuture {
         Self {
             session: None,
             timeout: Duration::ZERO,
-            stage: Stage::Failed(Box::new(error)),
+            packet: None,
+            id: 0,
+            stage: Stage::Begin,
+            rare: Some(Box::new(Rare::Failed(error))),
         }
     }
 
-    fn begin(&self, session: &Session, mut packet: Packet, cx: &Context<'_>) -> Begun {
+    /// Sends the request or begins to wait for room; what was refused is over.
+    fn begin(&mut self, cx: &Context<'_>) -> Result<(), RequestError> {
+        self.stage = Stage::Over;
+        let (Some(session), Some(packet)) = (&self.session, self.packet.take()) else {
+            return match self.rare.take().map(|rare| *rare) {
+                Some(Rare::Failed(error)) => Err(error),
+                _ => Ok(()),
+            };
+        };
         if self.timeout.is_zero() {
             return Err(RequestError::BadDeadline(self.timeout));
         }
+        let mut packet = packet.into_inner();
         let shared = &session.shared;
         let timeout = (self.timeout != Duration::MAX).then_some(self.timeout);
         let max = shared.runtime.config.requests_pending_max;
         let waker = Some(cx.waker().clone());
         let id = shared.requests().insert(timeout, max, waker)?;
+        self.id = id;
         packet.packet_type = PacketType::Request;
-        packet = packet.with_message_id(id);
+        packet.message_id = id;
         // Before the packet is queued: whoever takes it out looks at the deadlines too.
         shared.deadlines_changed.store(true, Ordering::Release);
         let refused = match shared.prepare(&mut packet) {
             Err(kind) => SendError::new(kind, packet),
             Ok(()) => match pass::offer(shared, &packet) {
-                Offered::Taken => return Ok(self.sent(session, id)),
+                Offered::Taken => {
+                    self.sent();
+                    return Ok(());
+                }
                 Offered::Invalid(error) => SendError::new(*error, packet),
                 Offered::NotHere => match shared.try_enqueue(Outgoing::Packet(packet, None)) {
-                    Ok(()) => return Ok(self.sent(session, id)),
-                    Err(PushError::Full(item)) => return Ok(self.queueing(session, id, item)),
+                    Ok(()) => {
+                        self.sent();
+                        return Ok(());
+                    }
+                    Err(PushError::Full(item)) => {
+                        self.rare = Some(queueing(session, item, self.timeout));
+                        self.stage = Stage::Queueing;
+                        return Ok(());
+                    }
                     Err(error) => shared.refuse_full(error),
                 },
             },
@@ -94,50 +126,40 @@ impl RequestFuture {
     }
 
     /// The task, where it waits for the peer to read, would not look at the new deadline by itself.
-    fn sent(&self, session: &Session, id: u32) -> Stage {
-        let shared = &session.shared;
-        if self.timeout != Duration::MAX && shared.blocked.load(Ordering::Relaxed) {
+    fn sent(&mut self) {
+        self.stage = Stage::Waiting;
+        if let Some(Session { shared }) = &self.session
+            && self.timeout != Duration::MAX
+            && shared.blocked.load(Ordering::Relaxed)
+        {
             shared.mailbox.command(Command::Look);
-        }
-        Stage::Waiting { id }
-    }
-
-    #[cold]
-    fn queueing(&self, session: &Session, id: u32, item: Outgoing) -> Stage {
-        let session = session.clone();
-        let wait = self.timeout;
-        Stage::Queueing {
-            id,
-            since: Instant::now(),
-            queue: Box::pin(async move { session.queue_for(item, wait).await }),
         }
     }
 
     /// What became of the queueing: the answer is the next thing to wait for, or it is over.
     #[cold]
     fn poll_queue(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RequestError>> {
-        let Stage::Queueing { id, since, queue } = &mut self.stage else {
+        let Some(Rare::Queueing { since, queue }) = self.rare.as_deref_mut() else {
             return Poll::Ready(Ok(()));
         };
-        let (id, since) = (*id, *since);
+        let since = *since;
         let queued = std::task::ready!(queue.as_mut().poll(cx));
+        self.rare = None;
         self.stage = Stage::Over;
-        let Some(session) = &self.session else {
-            return Poll::Ready(Ok(()));
-        };
         match queued {
             Ok(()) => {
-                self.stage = self.sent(session, id);
+                self.sent();
                 Poll::Ready(Ok(()))
             }
             Err(error) => {
-                session.shared.requests().abandon(id);
+                if let Some(session) = &self.session {
+                    session.shared.requests().abandon(self.id);
+                }
                 let late = matches!(error.kind(), SendErrorKind::Timeout(_))
                     && since.elapsed() >= self.timeout;
+                let after = self.timeout;
                 Poll::Ready(Err(if late {
-                    RequestError::Timeout {
-                        after: self.timeout,
-                    }
+                    RequestError::Timeout { after }
                 } else {
                     error.into()
                 }))
@@ -145,23 +167,26 @@ impl RequestFuture {
         }
     }
 
-    fn poll_answer(&mut self, id: u32, cx: &mut Context<'_>) -> Poll<Result<Packet, RequestError>> {
+    #[inline]
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Packet, RequestError>> {
         let Some(session) = &self.session else {
             return Poll::Pending;
         };
-        let answer = session.shared.requests().poll(id, cx);
+        let answer = session.shared.requests().poll(self.id, cx);
         if answer.is_ready() {
             self.stage = Stage::Over;
         }
-        match answer {
-            Poll::Ready(Err(RequestError::Timeout { .. })) => {
-                Poll::Ready(Err(RequestError::Timeout {
-                    after: self.timeout,
-                }))
-            }
-            answer => answer,
-        }
+        answer
     }
+}
+
+#[cold]
+fn queueing(session: &Session, item: Outgoing, wait: Duration) -> Box<Rare> {
+    let session = session.clone();
+    Box::new(Rare::Queueing {
+        since: Instant::now(),
+        queue: Box::pin(async move { session.queue_for(item, wait).await }),
+    })
 }
 
 impl Future for RequestFuture {
@@ -169,45 +194,42 @@ impl Future for RequestFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Stage::Waiting { id } = this.stage {
-            return this.poll_answer(id, cx);
+        if this.stage == Stage::Waiting {
+            return this.poll_answer(cx);
         }
-        if matches!(this.stage, Stage::Queueing { .. }) {
+        if this.stage == Stage::Begin {
+            // Its waker is in the table: nothing more to look at, unless it waits for room.
+            this.begin(cx)?;
+            if this.stage == Stage::Queueing {
+                std::task::ready!(this.poll_queue(cx))?;
+            }
+            return Poll::Pending;
+        }
+        if this.stage == Stage::Queueing {
             std::task::ready!(this.poll_queue(cx))?;
-            if let Stage::Waiting { id } = this.stage {
-                return this.poll_answer(id, cx);
-            }
+            return this.poll_answer(cx);
         }
-        match std::mem::replace(&mut this.stage, Stage::Over) {
-            Stage::Begin(packet) => {
-                let Some(session) = &this.session else {
-                    return Poll::Pending;
-                };
-                this.stage = this.begin(session, packet.into_inner(), cx)?;
-                if let Stage::Queueing { .. } = this.stage {
-                    // Registers for room.
-                    std::task::ready!(this.poll_queue(cx))?;
-                }
-                Poll::Pending
-            }
-            Stage::Failed(error) => Poll::Ready(Err(*error)),
-            // Polled again after its end.
-            _ => Poll::Pending,
-        }
+        // Polled again after its end.
+        Poll::Pending
     }
 }
 
 impl Drop for RequestFuture {
+    #[inline]
     fn drop(&mut self) {
-        let (id, sent) = match self.stage {
-            Stage::Waiting { id } => (id, true),
-            Stage::Queueing { id, .. } => (id, false),
-            _ => return,
-        };
+        if self.stage == Stage::Waiting || self.stage == Stage::Queueing {
+            self.give_up();
+        }
+    }
+}
+
+impl RequestFuture {
+    #[cold]
+    fn give_up(&mut self) {
         if let Some(session) = &self.session {
-            let waiting = session.shared.requests().abandon(id);
-            if waiting && sent {
-                session.shared.mailbox.command(Command::Cancel(id));
+            let waiting = session.shared.requests().abandon(self.id);
+            if waiting && self.stage == Stage::Waiting {
+                session.shared.mailbox.command(Command::Cancel(self.id));
             }
         }
     }

@@ -193,12 +193,6 @@ impl Decoder {
             return Err(DecodeError::clone(error));
         }
         let before = into.len();
-        if self.opened && self.partial.is_empty() {
-            self.decode_plain(budget_bytes, into);
-            if self.chunk.is_empty() {
-                return Ok(Decoded::Starved);
-            }
-        }
         loop {
             if into.len() > before && (!self.opened || into.bytes() >= budget_bytes) {
                 return Ok(if self.chunk.is_empty() {
@@ -206,6 +200,16 @@ impl Decoder {
                 } else {
                     Decoded::More
                 });
+            }
+            // Behind a frame that had begun in the read before, or one that is not plain, the plain way goes on.
+            if self.starts_plain() {
+                self.decode_plain(budget_bytes, into);
+                if self.chunk.is_empty() {
+                    return Ok(Decoded::Starved);
+                }
+                if into.len() > before && into.bytes() >= budget_bytes {
+                    return Ok(Decoded::More);
+                }
             }
             match self.next_frame(into) {
                 Ok(true) => {}
@@ -245,6 +249,17 @@ impl Decoder {
         self.chunk = Bytes::new();
         self.partial = BytesMut::new();
         self.partial_len = 0;
+    }
+
+    /// Whether the plain way may find something at the front.
+    #[inline]
+    fn starts_plain(&self) -> bool {
+        self.opened
+            && self.partial.is_empty()
+            && self.version.is_some_and(|version| {
+                (self.chunk.first_chunk())
+                    .is_some_and(|bytes| PlainHeader::parse(bytes, version).is_some())
+            })
     }
 
     /// The run of plain frames at the front: OneWay, Request or Response, uncompressed, without extended header and

@@ -158,12 +158,15 @@ impl SessionActor {
                 continue;
             }
             let counted = matches!(packet_type, PacketType::OneWay | PacketType::Request);
+            if counted && last.is_some_and(|last| last != packet_type) {
+                // Messages and requests have lanes of their own: what came first starts first. After it what follows
+                // may go the direct way again.
+                self.poll_lanes(cx);
+                last = None;
+                continue;
+            }
             if counted && !self.within_rate() {
                 return;
-            }
-            if counted && last.is_some_and(|last| last != packet_type) {
-                // Messages and requests have lanes of their own: what came first starts first.
-                self.poll_lanes(cx);
             }
             if counted {
                 last = Some(packet_type);

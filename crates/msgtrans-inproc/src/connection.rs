@@ -197,14 +197,14 @@ impl Connection for InprocConnection {
             }
         }
         let before = into.len();
-        while let Some(packet) = self.taken.pop_front() {
+        while let Some(mut packet) = self.taken.pop_front() {
             self.progress.read = self
                 .progress
                 .read
                 .saturating_add(packet.queued_bytes() as u64);
             // Checked by the receiver, as if it had come over a wire: the sender is not asked to be right.
-            match received(packet, &self.limits) {
-                Ok(packet) => into.push(packet, WireVersion::V2),
+            match receive(&mut packet, &self.limits) {
+                Ok(()) => into.push(packet, WireVersion::V2),
                 Err(error) => {
                     self.taken = VecDeque::new();
                     self.failed = Some(error.clone());
@@ -308,23 +308,23 @@ impl Drop for InprocConnection {
     }
 }
 
-/// The packet as it would have arrived over a wire.
+/// Makes the packet what would have arrived over a wire.
 ///
 /// # Errors
 /// Whatever a receiver refuses from a header alone.
 #[inline]
-fn received(mut packet: Packet, limits: &Limits) -> Result<Packet, DecodeError> {
+fn receive(packet: &mut Packet, limits: &Limits) -> Result<(), DecodeError> {
     // Nothing but its length can be wrong with a plain one.
-    if let Some(header) = PlainHeader::of(&packet, WireVersion::V2)
+    if let Some(header) = PlainHeader::of(packet, WireVersion::V2)
         && header.payload_len() <= limits.max_payload()
     {
         packet.flags = Flags::NONE;
-        return Ok(packet);
+        return Ok(());
     }
-    received_any(packet, limits)
+    receive_any(packet, limits)
 }
 
-fn received_any(mut packet: Packet, limits: &Limits) -> Result<Packet, DecodeError> {
+fn receive_any(packet: &mut Packet, limits: &Limits) -> Result<(), DecodeError> {
     let meta_len = match &mut packet.meta {
         None => 0,
         Some(meta) => {
@@ -332,7 +332,7 @@ fn received_any(mut packet: Packet, limits: &Limits) -> Result<Packet, DecodeErr
                 *deadline = wire_deadline(*deadline);
             }
             // What has no encoding was refused when it was pushed.
-            let frame = encoded_len(&packet, WireVersion::V2).unwrap_or(usize::MAX);
+            let frame = encoded_len(packet, WireVersion::V2).unwrap_or(usize::MAX);
             frame.saturating_sub(
                 msgtrans_core::HEADER_LEN
                     .saturating_add(packet.ext_header.len())
@@ -352,7 +352,7 @@ fn received_any(mut packet: Packet, limits: &Limits) -> Result<Packet, DecodeErr
         flags: packet.flags,
     };
     packet.flags = Header::parse(&header.to_bytes(), limits)?.flags;
-    Ok(packet)
+    Ok(())
 }
 
 /// Whole milliseconds, rounded up, as the wire says them.

@@ -297,8 +297,9 @@ impl Decoder {
                 chunk.slice(start..end)
             };
             let packet = header.packet(payload);
-            bytes = bytes.saturating_add(packet.queued_bytes());
-            others = others.saturating_add(usize::from(!packet.is_plain_message()));
+            // Of what lies in one chunk: neither can come near its end.
+            bytes = bytes.wrapping_add(packet.queued_bytes());
+            others = others.wrapping_add(usize::from(!packet.is_plain_message()));
             into.push_plain(packet);
             at = end;
             if bytes >= budget_bytes {

@@ -33,7 +33,7 @@ impl Entries {
         // Summing reads what the other threads write, so it is done once in so many inserts that a
         // shard is at most about an eighth fuller than it should be.
         let every = (buckets / 64).max(1) as u64;
-        own & (every - 1) == 0 && self.len() >> self.shard_bits > buckets / 4 * 3
+        own & (every - 1) == 0 && self.len() >> self.shard_bits > buckets / 8 * 7
     }
 
     #[inline]

@@ -5,13 +5,16 @@
 )]
 
 mod entries;
+#[cfg(not(any(msgtrans_loom, msgtrans_shuttle)))]
+mod limbo;
 mod memory;
 mod reclaim;
 mod shard;
 
 use crate::hash::BuildKeyHasher;
 use entries::Entries;
-use shard::{Fresh, LEVEL_MIN, Node, Shard};
+use reclaim::Guard;
+use shard::{Aim, Fresh, LEVEL_MIN, Node, Shard, Write};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
@@ -42,17 +45,18 @@ use std::marker::PhantomData;
 /// # Limits
 /// - Values are shared with readers that may still look at them, so they are cloned out: store an
 ///   `Arc`, or something as cheap. A removed or replaced entry is dropped later, when no reader can
-///   hold it any more, by whichever thread gets there: up to some hundred per thread wait for that
-///   at a time. [`flush`](Self::flush) pushes this thread's share out.
-/// - The bucket arrays grow and never shrink: 8 bytes for each 0.75 entries of the largest size.
+///   hold it any more, by the thread that removed it at its next writes; what is more than it keeps,
+///   some hundred, by whichever thread gets there. [`flush`](Self::flush) pushes this thread's share
+///   out, and so does its end.
+/// - The bucket arrays grow and never shrink: 8 bytes for each 7/8 entry of the largest size.
 /// - `len` is exact only while nobody writes.
 /// - A read is wait-free for a bucket of bounded length and follows the replacements of its own key
 ///   that are made while it runs.
 /// - A hasher that maps many keys to one value turns a bucket into a list that is walked.
 ///
 /// # Cost
-/// One allocation per insert of 16 bytes beside the entry; a read is a hash, an epoch pin of about
-/// 5 ns and, in the mean, 1.3 nodes.
+/// One allocation per insert of 8 bytes beside the entry; a read is a hash, an epoch pin of about
+/// 5 ns and, in the mean, 1.3 nodes. A key is hashed again when a write passes it.
 pub struct LockFreeHashMap<K, V, S = BuildKeyHasher> {
     shards: Box<[Shard<K, V>]>,
     shard_bits: u32,
@@ -84,7 +88,7 @@ impl<K, V, S> LockFreeHashMap<K, V, S> {
     /// own.
     pub fn with_capacity_and_hasher(capacity: usize, hasher: S) -> Self {
         let shard_bits = shard_bits();
-        // Three quarters full at most, and a little more for shards that get more than their share.
+        // Seven eighths full at most, and a little more for shards that get more than their share.
         let per_shard = (capacity >> shard_bits).saturating_mul(3) / 2;
         let level = if capacity == 0 {
             LEVEL_MIN
@@ -112,7 +116,7 @@ impl<K, V, S> LockFreeHashMap<K, V, S> {
 
     /// How many entries fit before the map grows.
     pub fn capacity(&self) -> usize {
-        self.shards.iter().map(Shard::buckets).sum::<usize>() / 4 * 3
+        self.shards.iter().map(Shard::buckets).sum::<usize>() / 8 * 7
     }
 
     /// Calls `visit` for each entry; see "Guarantees" for what it sees.
@@ -130,7 +134,7 @@ impl<K, V, S> LockFreeHashMap<K, V, S> {
     /// to sleep now. Frees the memory that this thread keeps for its next inserts. Not needed for
     /// correctness.
     pub fn flush(&self) {
-        reclaim::pin().flush();
+        reclaim::flush();
         memory::release();
     }
 }
@@ -148,6 +152,16 @@ where
         (&self.shards[shard], hash << self.shard_bits)
     }
 
+    #[inline(always)]
+    fn write<'a>(&'a self, aim: Aim<'a>, guard: &'a Guard) -> Write<'a, impl Fn(&K) -> u64 + 'a> {
+        Write {
+            aim,
+            order_of: |key: &K| self.hasher.hash_one(key) << self.shard_bits,
+            guard,
+            entries: &self.entries,
+        }
+    }
+
     /// A clone of the value of `key`.
     #[inline]
     pub fn get(&self, key: &K) -> Option<V>
@@ -163,8 +177,9 @@ where
     #[inline]
     pub fn get_with<R>(&self, key: &K, read: impl FnOnce(&V) -> R) -> Option<R> {
         let (shard, order) = self.shard_of(key);
+        let aim = shard.aim(order);
         let guard = reclaim::pin();
-        shard.find(order, |other| other == key, &guard, |_, value| read(value))
+        shard.find(aim, |other| other == key, &guard, |_, value| read(value))
     }
 
     /// Whether `key` has a value.
@@ -193,15 +208,10 @@ where
     /// Sets the value of `key`; what `read` makes of the old one comes back.
     pub fn insert_with<R>(&self, key: K, value: V, read: impl FnOnce(&V) -> R) -> Option<R> {
         let (shard, order) = self.shard_of(&key);
+        let aim = shard.aim(order);
         let guard = reclaim::pin();
         shard
-            .insert(
-                Fresh::new(order, key, value),
-                true,
-                &guard,
-                &self.entries,
-                read,
-            )
+            .insert(Fresh::new(key, value), true, self.write(aim, &guard), read)
             .unwrap_or(None)
     }
 
@@ -211,19 +221,19 @@ where
     /// The value, when `key` has one already.
     pub fn insert_if_absent(&self, key: K, value: V) -> Result<(), V> {
         let (shard, order) = self.shard_of(&key);
+        let aim = shard.aim(order);
         let guard = reclaim::pin();
         // Looking first saves the allocation where keys are usually there.
         if shard
-            .find(order, |other| *other == key, &guard, |_, _| ())
+            .find(aim, |other| *other == key, &guard, |_, _| ())
             .is_some()
         {
             return Err(value);
         }
         match shard.insert(
-            Fresh::new(order, key, value),
+            Fresh::new(key, value),
             false,
-            &guard,
-            &self.entries,
+            self.write(aim, &guard),
             |_| (),
         ) {
             Ok(_) => Ok(()),
@@ -243,13 +253,12 @@ where
     /// Removes `key`; what `read` makes of its value comes back.
     pub fn remove_with<R>(&self, key: &K, read: impl FnOnce(&V) -> R) -> Option<R> {
         let (shard, order) = self.shard_of(key);
+        let aim = shard.aim(order);
         let guard = reclaim::pin();
         shard.remove(
-            order,
+            self.write(aim, &guard),
             |other| other == key,
             |_| true,
-            &guard,
-            &self.entries,
             read,
         )
     }
@@ -258,14 +267,13 @@ where
     /// may be asked again when the value changes meanwhile.
     pub fn remove_if(&self, key: &K, wanted: impl Fn(&V) -> bool) -> bool {
         let (shard, order) = self.shard_of(key);
+        let aim = shard.aim(order);
         let guard = reclaim::pin();
         shard
             .remove(
-                order,
+                self.write(aim, &guard),
                 |other| other == key,
                 wanted,
-                &guard,
-                &self.entries,
                 |_| (),
             )
             .is_some()

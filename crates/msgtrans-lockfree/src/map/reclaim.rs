@@ -1,30 +1,19 @@
 //! When a node may be freed: once every thread that could still read it has moved on.
 //!
-//! crossbeam-epoch decides that. Loom cannot see inside it, so under loom nodes are kept until the
+//! crossbeam-epoch decides that, and `limbo` who frees it. Loom cannot see inside it, so under loom nodes are kept until the
 //! map is dropped, and retiring one twice is an error that ends the model: the models check the
 //! list, crossbeam-epoch is trusted for the rest. Under shuttle a node is freed as soon as it may be:
 //! when the last of the guards that stood at its retirement is gone.
 
 #[cfg(not(any(msgtrans_loom, msgtrans_shuttle)))]
+pub(super) use super::limbo::{flush, retire};
+#[cfg(not(any(msgtrans_loom, msgtrans_shuttle)))]
 pub(super) use crossbeam_epoch::{Guard, pin};
 
-/// Frees `node` with `free` after all guards that exist now are gone.
-///
-/// # Safety
-/// `node` is no longer reachable for threads that pin from now on, is retired once, and `free` may
-/// run on another thread at any later time.
-#[cfg(not(any(msgtrans_loom, msgtrans_shuttle)))]
-pub(super) unsafe fn retire(guard: &Guard, node: *mut (), free: unsafe fn(*mut ())) {
-    // SAFETY: the caller vouches for `node`.
-    let free = move || unsafe { free(node) };
-    // SAFETY: the caller vouches that the closure may run later and elsewhere.
-    unsafe { guard.defer_unchecked(free) };
-}
-
 #[cfg(msgtrans_shuttle)]
-pub(super) use eager::{Guard, pin, retire};
+pub(super) use eager::{Guard, flush, pin, retire};
 #[cfg(msgtrans_loom)]
-pub(super) use model::{Guard, collect, pin, retire};
+pub(super) use model::{Guard, collect, flush, pin, retire};
 
 #[cfg(msgtrans_loom)]
 mod model {
@@ -43,9 +32,7 @@ mod model {
         Guard
     }
 
-    impl Guard {
-        pub(crate) fn flush(&self) {}
-    }
+    pub(crate) fn flush() {}
 
     /// # Safety
     /// As for the real one.
@@ -103,9 +90,7 @@ mod eager {
         })
     }
 
-    impl Guard {
-        pub(crate) fn flush(&self) {}
-    }
+    pub(crate) fn flush() {}
 
     impl Drop for Guard {
         fn drop(&mut self) {

@@ -59,7 +59,8 @@ pub(super) struct Link {
 pub(super) struct Node<K, V> {
     // First, so that a pointer to the node is a pointer to its link.
     link: Link,
-    order: u64,
+    // The order is not kept: it is one multiplication away, and without it an entry of two words fits the allocator's
+    // smallest block.
     key: K,
     value: V,
 }
@@ -69,20 +70,13 @@ pub(super) struct Fresh<K, V>(NonNull<Node<K, V>>);
 
 impl<K, V> Fresh<K, V> {
     #[inline]
-    pub(super) fn new(order: u64, key: K, value: V) -> Self {
+    pub(super) fn new(key: K, value: V) -> Self {
         let link = Link {
             next: AtomicPtr::new(ptr::null_mut()),
         };
         let node = memory::take();
         // SAFETY: `take` returned memory for a node, ours alone.
-        unsafe {
-            node.write(Node {
-                link,
-                order,
-                key,
-                value,
-            })
-        };
+        unsafe { node.write(Node { link, key, value }) };
         Self(node)
     }
 
@@ -159,6 +153,31 @@ pub(super) struct Shard<K, V> {
     entries: PhantomData<Node<K, V>>,
 }
 
+/// The slot from which a key is looked for, at the level at which it was chosen.
+#[derive(Clone, Copy)]
+pub(super) struct Aim<'a> {
+    order: u64,
+    level: usize,
+    slot: &'a Link,
+}
+
+impl Aim<'_> {
+    /// Where the slot's bucket begins.
+    fn first(&self) -> u64 {
+        let below = 64 - self.level;
+        self.order >> below << below
+    }
+}
+
+/// What a write needs on its way.
+pub(super) struct Write<'a, O> {
+    pub(super) aim: Aim<'a>,
+    /// The order of any key, for the nodes that are passed.
+    pub(super) order_of: O,
+    pub(super) guard: &'a Guard,
+    pub(super) entries: &'a Entries,
+}
+
 /// Where in the list a key is or would be.
 struct Place<'a> {
     // The link before it, what was read there, and the same without NEW.
@@ -226,11 +245,25 @@ impl<K, V> Shard<K, V> {
         !link.is_null() && flags(link) & NEW == 0
     }
 
-    /// A slot at or before `order` that is in the list, and whether it is that of the order's own
-    /// bucket at `level`.
+    /// Where a walk to `order` is going to start. Done before the thread is pinned, which takes as long as the first
+    /// node on its way from the cache of the next level: neither needs the other.
     #[inline(always)]
-    fn start(&self, level: usize, order: u64) -> (&Link, *mut Link, bool) {
+    pub(super) fn aim(&self, order: u64) -> Aim<'_> {
+        // Acquire: pairs with the Release in `grow`.
+        let level = self.level.load(Ordering::Acquire);
         let slot = self.slot(level, order >> (64 - level));
+        // Loom would take the look for an access that matters.
+        if cfg!(not(any(msgtrans_loom, msgtrans_shuttle))) {
+            // Relaxed: what it points to may be gone by now, and is not looked at.
+            memory::fetch(without(slot.next.load(Ordering::Relaxed), FLAGS));
+        }
+        Aim { order, level, slot }
+    }
+
+    /// A slot at or before the order that is in the list, what it points to, and whether it is that of the order's own
+    /// bucket at the aim's level.
+    #[inline(always)]
+    fn start<'a>(&'a self, Aim { order, level, slot }: Aim<'a>) -> (&'a Link, *mut Link, bool) {
         // Acquire: pairs with the Release exchange that published what the link points to; the same
         // goes for every load of a link below.
         let next = slot.next.load(Ordering::Acquire);
@@ -255,7 +288,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// The hash at which a slot stands, from its address. Not for hot paths.
-    fn order_of(&self, slot: *mut Link) -> u64 {
+    fn order_of_slot(&self, slot: *mut Link) -> u64 {
         let address = slot.addr();
         for (index, array) in self.arrays.iter().enumerate() {
             let array = array.load(Ordering::Acquire);
@@ -283,20 +316,19 @@ impl<K, V> Shard<K, V> {
         if own && self.level.load(Ordering::Acquire) == level {
             return true;
         }
-        self.order_of(slot) > order
+        self.order_of_slot(slot) > order
     }
 
     #[inline]
     pub(super) fn find<R>(
         &self,
-        order: u64,
+        aim: Aim<'_>,
         is_key: impl Fn(&K) -> bool,
         _guard: &Guard,
         found: impl FnOnce(&K, &V) -> R,
     ) -> Option<R> {
-        // Acquire: pairs with the Release in `grow`.
-        let level = self.level.load(Ordering::Acquire);
-        let (_, mut next, own) = self.start(level, order);
+        let (_, mut next, own) = self.start(aim);
+        let Aim { order, level, .. } = aim;
         loop {
             match target(next) {
                 Target::Node => {}
@@ -314,28 +346,27 @@ impl<K, V> Shard<K, V> {
             }
             // SAFETY: the node was reachable while we were pinned (`_guard`), so it is not freed.
             let node = unsafe { &*without(next, FLAGS).cast::<Node<K, V>>() };
-            if node.order >= order {
-                if node.order > order {
-                    return None;
-                }
-                if is_key(&node.key) {
-                    next = node.link.next.load(Ordering::Acquire);
-                    if flags(next) & DEAD == 0 {
-                        return Some(found(&node.key, &node.value));
-                    }
-                    // Removed, or replaced by the node that comes next.
-                    continue;
-                }
-            }
             next = node.link.next.load(Ordering::Acquire);
+            // Dead: removed, or replaced by the node that comes next.
+            if is_key(&node.key) && flags(next) & DEAD == 0 {
+                return Some(found(&node.key, &node.value));
+            }
         }
     }
 
     /// Finds the place of a key, unlinking dead nodes on the way.
-    fn seek(&self, order: u64, is_key: impl Fn(&K) -> bool, guard: &Guard) -> Place<'_> {
+    #[inline]
+    fn seek<'a>(
+        &'a self,
+        mut aim: Aim<'a>,
+        order_of: impl Fn(&K) -> u64,
+        is_key: impl Fn(&K) -> bool,
+        guard: &Guard,
+    ) -> Place<'a> {
+        let order = aim.order;
         'again: loop {
-            let level = self.level.load(Ordering::Acquire);
-            let (mut previous, mut seen, own) = self.start(level, order);
+            let (mut previous, mut seen, own) = self.start(aim);
+            let level = aim.level;
             loop {
                 match target(seen) {
                     Target::Node => {}
@@ -368,22 +399,25 @@ impl<K, V> Shard<K, V> {
                 if flags(next) & DEAD != 0 {
                     match self.unlink(previous, seen, next, current, guard) {
                         Some(now) => seen = now,
-                        None => continue 'again,
+                        None => {
+                            aim = self.aim(order);
+                            continue 'again;
+                        }
                     }
                     continue;
                 }
-                if node.order > order {
-                    return Place {
-                        previous,
-                        seen,
-                        found: false,
-                    };
-                }
-                if node.order == order && is_key(&node.key) {
+                if is_key(&node.key) {
                     return Place {
                         previous,
                         seen,
                         found: true,
+                    };
+                }
+                if order_of(&node.key) > order {
+                    return Place {
+                        previous,
+                        seen,
+                        found: false,
                     };
                 }
                 previous = &node.link;
@@ -393,6 +427,7 @@ impl<K, V> Shard<K, V> {
     }
 
     /// Takes a dead node out of the list and retires it; `None` when the link before it has changed.
+    #[inline]
     fn unlink(
         &self,
         previous: &Link,
@@ -416,12 +451,16 @@ impl<K, V> Shard<K, V> {
     /// Puts `node` at its place. `Ok` when its key was not there; else, with `replace`, takes the
     /// place of the old entry after `old` has seen it, and without gives the node back.
     #[inline]
-    pub(super) fn insert<R>(
+    pub(super) fn insert<R, O: Fn(&K) -> u64>(
         &self,
         fresh: Fresh<K, V>,
         replace: bool,
-        guard: &Guard,
-        entries: &Entries,
+        Write {
+            mut aim,
+            order_of,
+            guard,
+            entries,
+        }: Write<'_, O>,
         old: impl FnOnce(&V) -> R,
     ) -> Result<Option<R>, Fresh<K, V>>
     where
@@ -431,10 +470,12 @@ impl<K, V> Shard<K, V> {
         // `fresh` owns it until then, so that a comparison that panics leaks nothing.
         let node = unsafe { fresh.0.as_ref() };
         let new: *mut Link = fresh.0.as_ptr().cast();
-        let order = node.order;
-        self.ready(order, guard);
+        let order = aim.order;
+        if aim.slot.next.load(Ordering::Acquire).is_null() {
+            self.put_in(aim.slot, aim.first(), &order_of, guard);
+        }
         loop {
-            let place = self.seek(order, |key| *key == node.key, guard);
+            let place = self.seek(aim, &order_of, |key| *key == node.key, guard);
             if !place.found {
                 // Relaxed: published by the exchange below.
                 node.link
@@ -449,9 +490,10 @@ impl<K, V> Shard<K, V> {
                 );
                 if published.is_ok() {
                     fresh.into_raw();
-                    self.added(guard, entries);
+                    self.added(&order_of, guard, entries);
                     return Ok(None);
                 }
+                aim = self.aim(order);
                 continue;
             }
             if !replace {
@@ -462,6 +504,7 @@ impl<K, V> Shard<K, V> {
             let existing = unsafe { &*current };
             let next = existing.link.next.load(Ordering::Acquire);
             if flags(next) & DEAD != 0 {
+                aim = self.aim(order);
                 continue;
             }
             node.link.next.store(next, Ordering::Relaxed);
@@ -475,25 +518,30 @@ impl<K, V> Shard<K, V> {
             );
             if replaced.is_ok() {
                 fresh.into_raw();
-                self.tidy(&place, with(new, DEAD), current, order, guard);
-                self.prepare(guard);
+                self.tidy(&place, with(new, DEAD), current, order, &order_of, guard);
+                self.prepare(&order_of, guard);
                 // The guard keeps the old entry readable although it is retired.
                 return Ok(Some(old(&existing.value)));
             }
+            aim = self.aim(order);
         }
     }
 
-    pub(super) fn remove<R>(
+    pub(super) fn remove<R, O: Fn(&K) -> u64>(
         &self,
-        order: u64,
+        Write {
+            mut aim,
+            order_of,
+            guard,
+            entries,
+        }: Write<'_, O>,
         is_key: impl Fn(&K) -> bool,
         wanted: impl Fn(&V) -> bool,
-        guard: &Guard,
-        entries: &Entries,
         removed: impl FnOnce(&V) -> R,
     ) -> Option<R> {
+        let order = aim.order;
         loop {
-            let place = self.seek(order, &is_key, guard);
+            let place = self.seek(aim, &order_of, &is_key, guard);
             if !place.found {
                 return None;
             }
@@ -505,6 +553,7 @@ impl<K, V> Shard<K, V> {
             }
             let next = node.link.next.load(Ordering::Acquire);
             if flags(next) & DEAD != 0 {
+                aim = self.aim(order);
                 continue;
             }
             // AcqRel: a later reader of the dead link sees what the remover saw.
@@ -516,20 +565,23 @@ impl<K, V> Shard<K, V> {
             );
             if dead.is_ok() {
                 entries.removed();
-                self.tidy(&place, with(next, DEAD), current, order, guard);
+                self.tidy(&place, with(next, DEAD), current, order, &order_of, guard);
                 // The guard keeps the entry readable although it is retired.
                 return Some(removed(&node.value));
             }
+            aim = self.aim(order);
         }
     }
 
     /// Unlinks a node that this thread has just made dead, by itself or with a second walk.
+    #[inline]
     fn tidy(
         &self,
         place: &Place<'_>,
         next: *mut Link,
         node: *mut Node<K, V>,
         order: u64,
+        order_of: impl Fn(&K) -> u64,
         guard: &Guard,
     ) {
         if self
@@ -537,7 +589,7 @@ impl<K, V> Shard<K, V> {
             .is_none()
         {
             // A walk to the end of this hash unlinks it, if nobody has done so.
-            self.seek(order, |_| false, guard);
+            self.seek(self.aim(order), order_of, |_| false, guard);
         }
     }
 
@@ -621,26 +673,15 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// Puts the slot of `order` into the list if it is not.
-    #[inline]
-    fn ready(&self, order: u64, guard: &Guard) {
-        let level = self.level.load(Ordering::Acquire);
-        let bucket = order >> (64 - level);
-        let slot = self.slot(level, bucket);
-        if slot.next.load(Ordering::Acquire).is_null() {
-            self.put_in(slot, bucket << (64 - level), guard);
-        }
-    }
-
-    /// Counts a new entry, doubles the buckets when they are three quarters full, and gets a few of
+    /// Counts a new entry, doubles the buckets when they are seven eighths full, and gets a few of
     /// the new ones ready.
     #[inline]
-    fn added(&self, guard: &Guard, entries: &Entries) {
+    fn added(&self, order_of: impl Fn(&K) -> u64, guard: &Guard, entries: &Entries) {
         let level = self.level.load(Ordering::Acquire);
         if entries.added(1 << level) {
             self.grow(level);
         }
-        self.prepare(guard);
+        self.prepare(order_of, guard);
     }
 
     #[cold]
@@ -673,7 +714,7 @@ impl<K, V> Shard<K, V> {
     /// 34 after. The work is one slot for each bucket in any case; a few at a time keeps an insert
     /// short, and eight each are done a tenth of the way to the next doubling.
     #[inline]
-    fn prepare(&self, guard: &Guard) {
+    fn prepare(&self, order_of: impl Fn(&K) -> u64, guard: &Guard) {
         for _ in 0..PREPARED_PER_INSERT {
             let level = self.level.load(Ordering::Acquire);
             // Relaxed: a claim of work, nothing else; if it is lost, the first write does it.
@@ -695,7 +736,7 @@ impl<K, V> Shard<K, V> {
             let bucket = (number as u64 - (1 << (level - 1))) * 2 + 1;
             let slot = self.slot(level, bucket);
             if slot.next.load(Ordering::Acquire).is_null() {
-                self.put_in(slot, bucket << (64 - level), guard);
+                self.put_in(slot, bucket << (64 - level), &order_of, guard);
             }
         }
     }
@@ -703,7 +744,7 @@ impl<K, V> Shard<K, V> {
     /// Puts a slot into the list in front of everything with `order` or more. If another thread has
     /// claimed it, that one does it, and meanwhile walks start further ahead: nobody waits.
     #[cold]
-    fn put_in(&self, slot: &Link, order: u64, guard: &Guard) {
+    fn put_in(&self, slot: &Link, order: u64, order_of: impl Fn(&K) -> u64, guard: &Guard) {
         // Acquire on failure is not needed: we leave. On success: nobody else writes it from here.
         if slot
             .next
@@ -719,7 +760,7 @@ impl<K, V> Shard<K, V> {
         }
         let own = with(ptr::from_ref(slot).cast_mut(), SLOT);
         loop {
-            let place = self.seek_slot(order, guard);
+            let place = self.seek_slot(order, &order_of, guard);
             // NEW keeps walks from starting here until the exchange below has succeeded. Relaxed:
             // published by it.
             slot.next.store(with(place.seen, NEW), Ordering::Relaxed);
@@ -749,11 +790,11 @@ impl<K, V> Shard<K, V> {
     }
 
     /// The place in front of the first node or slot with `order` or more.
-    fn seek_slot(&self, order: u64, guard: &Guard) -> Place<'_> {
+    fn seek_slot(&self, order: u64, order_of: impl Fn(&K) -> u64, guard: &Guard) -> Place<'_> {
         'again: loop {
             let level = self.level.load(Ordering::Acquire);
             // The slot itself is not ready, so the walk starts before it.
-            let (mut previous, mut seen, _) = self.start(level, order);
+            let (mut previous, mut seen) = self.start_before(level, order);
             loop {
                 match target(seen) {
                     Target::Node => {}
@@ -766,7 +807,7 @@ impl<K, V> Shard<K, V> {
                     }
                     Target::Slot => {
                         let slot = without(seen, FLAGS);
-                        if self.order_of(slot) >= order {
+                        if self.order_of_slot(slot) >= order {
                             return Place {
                                 previous,
                                 seen,
@@ -790,7 +831,7 @@ impl<K, V> Shard<K, V> {
                     }
                     continue;
                 }
-                if node.order >= order {
+                if order_of(&node.key) >= order {
                     return Place {
                         previous,
                         seen,

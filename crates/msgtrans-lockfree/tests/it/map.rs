@@ -357,6 +357,101 @@ fn removed_values_are_dropped_once_and_soon() {
     );
 }
 
+/// Flushes until `alive` is down to `wanted`; other tests of this process may hold the collector up meanwhile.
+fn flush_down_to(map: &LockFreeHashMap<u64, Alive>, alive: &AtomicUsize, wanted: usize) {
+    while alive.load(Ordering::Relaxed) > wanted {
+        map.flush();
+        thread::yield_now();
+    }
+    assert_eq!(alive.load(Ordering::Relaxed), wanted);
+}
+
+#[test]
+fn what_a_thread_removed_is_dropped_once_it_has_flushed() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let map = LockFreeHashMap::new();
+    for key in 0..100u64 {
+        map.insert_with(key, Alive::new(&alive), |_| ());
+    }
+    for key in 0..90 {
+        map.remove_with(&key, |_| ());
+    }
+    flush_down_to(&map, &alive, 10);
+}
+
+#[test]
+fn what_a_thread_removed_before_it_ended_is_dropped_by_others() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let map = Arc::new(LockFreeHashMap::new());
+    let remover = {
+        let (map, alive) = (map.clone(), alive.clone());
+        thread::spawn(move || {
+            for key in 0..1_000u64 {
+                map.insert_with(key, Alive::new(&alive), |_| ());
+                map.remove_with(&key, |_| ());
+            }
+        })
+    };
+    remover.join().expect("remover");
+    flush_down_to(&map, &alive, 0);
+}
+
+#[test]
+fn while_a_reader_looks_nothing_that_is_removed_is_dropped() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let map = Arc::new(LockFreeHashMap::new());
+    // More than a thread keeps for itself.
+    let count = 2_000u64;
+    for key in 0..=count {
+        map.insert_with(key, Alive::new(&alive), |_| ());
+    }
+    map.get_with(&count, |_| {
+        let remover = {
+            let map = map.clone();
+            thread::spawn(move || {
+                for key in 0..=count {
+                    map.remove_with(&key, |_| ());
+                }
+            })
+        };
+        remover.join().expect("remover");
+        assert_eq!(alive.load(Ordering::Relaxed) as u64, count + 1);
+    });
+    flush_down_to(&map, &alive, 0);
+}
+
+#[test]
+fn a_value_that_removes_others_when_it_is_dropped_may() {
+    /// Takes some entries after its own along, the first more than are freed at a time.
+    struct Chained {
+        map: Arc<LockFreeHashMap<u64, Chained>>,
+        next: std::ops::Range<u64>,
+        _alive: Alive,
+    }
+    impl Drop for Chained {
+        fn drop(&mut self) {
+            for key in self.next.clone() {
+                self.map.remove_with(&key, |_| ());
+            }
+        }
+    }
+    let alive = Arc::new(AtomicUsize::new(0));
+    let map = Arc::new(LockFreeHashMap::new());
+    for key in 0..600u64 {
+        let chained = Chained {
+            map: map.clone(),
+            next: key * 200 + 1..key * 200 + 201,
+            _alive: Alive::new(&alive),
+        };
+        map.insert_with(key, chained, |_| ());
+    }
+    map.remove_with(&0, |_| ());
+    while !map.is_empty() || alive.load(Ordering::Relaxed) > 0 {
+        map.flush();
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn a_key_that_panics_while_compared_leaves_the_map_usable() {
     #[derive(Debug)]

@@ -8,13 +8,15 @@ mod entries;
 #[cfg(not(any(msgtrans_loom, msgtrans_shuttle)))]
 mod limbo;
 mod memory;
+mod node;
 mod reclaim;
 mod shard;
 
 use crate::hash::BuildKeyHasher;
 use entries::Entries;
+use node::{Fresh, Node};
 use reclaim::Guard;
-use shard::{Aim, Fresh, LEVEL_MIN, Node, Shard, Write};
+use shard::{Aim, LEVEL_MIN, Shard, Write};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;

@@ -55,8 +55,8 @@ pub trait Actor: Unpin {
 
 /// Runs an [`Actor`] as a future that ends when a lane says [`Lane::Done`].
 ///
-/// A task that other tasks have signalled yields once before its pass: whatever they are about to add gathers in the
-/// meantime and leaves in one batch. This gains more than any queue (concurrent requests cost a seventh), and costs a
+/// A task that is [gathering](Actor::is_gathering) yields once before its pass: whatever others are about to add gathers
+/// in the meantime and leaves in one batch. This gains more than any queue (concurrent requests cost a seventh), and costs a
 /// lone sender one turn of the scheduler.
 #[derive(Debug)]
 #[must_use = "an actor that nobody polls does nothing"]

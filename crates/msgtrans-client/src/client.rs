@@ -211,8 +211,9 @@ impl<S> TransportClient<S> {
     /// Makes a request and waits for the response up to the `request_timeout`, on the session of the moment of the call.
     ///
     /// # Errors
-    /// See [`RequestError`](msgtrans_core::RequestError); without a session the packet comes back at once. A request whose session is lost fails as
-    /// [`RequestError::Closed`](msgtrans_core::RequestError::Closed) and is never repeated by itself: the server may have acted on it.
+    /// See [`RequestError`](msgtrans_core::RequestError); without a session the packet comes back at once. A request
+    /// whose session is lost fails as [`RequestError::Closed`](msgtrans_core::RequestError::Closed) and is never repeated
+    /// by itself: the server may have acted on it.
     ///
     /// # Cancel safety
     /// Dropping the future cancels the request at the server (version 2).

@@ -454,7 +454,7 @@ impl Session {
     /// Makes a request and waits for the response up to the session's `request_timeout`.
     ///
     /// # Errors
-    /// See [`RequestError`].
+    /// See [`RequestError`](msgtrans_core::RequestError).
     ///
     /// # Cancel safety
     /// Dropping the future cancels the request at the peer (version 2).
@@ -466,7 +466,7 @@ impl Session {
     /// lives.
     ///
     /// # Errors
-    /// See [`RequestError`]. When the deadline passes the peer is told to stop (version 2).
+    /// See [`RequestError`](msgtrans_core::RequestError). When the deadline passes the peer is told to stop (version 2).
     ///
     /// # Cancel safety
     /// As [`request`](Self::request).

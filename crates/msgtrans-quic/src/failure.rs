@@ -68,10 +68,23 @@ pub(crate) fn handshake(endpoint: &str, error: quinn::ConnectionError) -> Connec
         if CRYPTO.contains(&u64::from(code)) {
             fail("tls", what, false)
         } else {
-            fail("quic", what, code == TransportErrorCode::CONNECTION_REFUSED)
+            // A server that gives a handshake up, for want of time or because it ends, says APPLICATION_ERROR: QUIC has no
+            // word for why before there are keys (RFC 9000, 10.2.3).
+            let again = matches!(
+                code,
+                TransportErrorCode::CONNECTION_REFUSED
+                    | TransportErrorCode::APPLICATION_ERROR
+                    | TransportErrorCode::INTERNAL_ERROR
+                    | TransportErrorCode::NO_ERROR
+            );
+            fail("quic", what, again)
         }
     };
     match error {
+        // The same with keys. Whoever refuses has a code for it.
+        Lost::ApplicationClosed(close) if close.error_code == close_code(Code::NORMAL) => {
+            fail("quic", close.to_string(), true)
+        }
         Lost::ApplicationClosed(close) => ConnectError::Refused {
             endpoint: endpoint.to_owned(),
             reason: peer_reason(&close),

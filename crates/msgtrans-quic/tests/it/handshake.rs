@@ -1,6 +1,8 @@
 //! Handshakes: who is believed, what is agreed, and that nobody waits for anybody else.
 
+use std::future::poll_fn;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use msgtrans_core::{ConnectError, WireVersion, WireVersions};
@@ -201,6 +203,20 @@ async fn clients_must_prove_their_address_beyond_a_number_of_open_handshakes() {
     ends.recv().await.expect("accepted");
     assert_eq!(second.path.retries.load(Ordering::Relaxed), 1);
     stuck.abort();
+}
+
+#[tokio::test]
+async fn a_handshake_that_the_server_gave_up_may_be_tried_again() {
+    let mut bound = bind(local()).await;
+    let client = bound.client();
+    let dialled = tokio::spawn(async move { dial(&client, WireVersions::V2).await.map(drop) });
+    let mut handshake = bound.incoming().await;
+    let begun = poll_fn(|cx| Poll::Ready(handshake.as_mut().poll(cx).is_pending()));
+    assert!(begun.await);
+    // As a server does whose deadline has passed.
+    drop(handshake);
+    let error = dialled.await.expect("no panic").expect_err("given up");
+    assert!(error.is_retryable(), "{error}");
 }
 
 #[tokio::test]

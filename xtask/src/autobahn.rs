@@ -16,8 +16,7 @@ use serde_json::{Value, json};
 use crate::results;
 use crate::workspace::{Workspace, run as run_command};
 
-const USAGE: &str =
-    "usage: cargo xtask autobahn [--wstest FILE] [--python FILE] [--quick] (--quick: without 9.*)";
+const USAGE: &str = "usage: cargo xtask autobahn [--wstest FILE] [--python FILE] [--quick | --case NAME,...] (--quick: without 9.*)";
 
 /// The two groups of cases: name, cases, how many there are.
 const GROUPS: [(&str, &[&str], usize); 2] = [
@@ -58,14 +57,21 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Str
     let mut wstest = std::env::var_os("WSTEST").map(PathBuf::from);
     let mut python = std::env::var_os("PYTHON27").map(PathBuf::from);
     let mut quick = false;
+    let mut named: Vec<&str> = Vec::new();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match argument.as_str() {
             "--wstest" => wstest = Some(rest.next().ok_or(USAGE)?.into()),
             "--python" => python = Some(rest.next().ok_or(USAGE)?.into()),
             "--quick" => quick = true,
+            "--case" => named.extend(rest.next().ok_or(USAGE)?.split(',')),
             _ => return Err(USAGE.to_owned()),
         }
+    }
+    if let Some(pattern) = named.iter().find(|name| name.contains('*')) {
+        return Err(format!(
+            "{pattern}: a case is named in full, as 9.1.6\n{USAGE}"
+        ));
     }
     let folder = target_dir(workspace)?.join("autobahn");
     fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
@@ -81,7 +87,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Str
         endpoint,
         folder,
     };
-    let groups = if quick { &GROUPS[..1] } else { &GROUPS[..] };
+    let asked = [("named", named.as_slice(), named.len())];
+    let groups = match (quick, named.is_empty()) {
+        (_, false) => &asked[..],
+        (true, true) => &GROUPS[..1],
+        (false, true) => &GROUPS[..],
+    };
     let mut table = String::from(
         "| our role | over | cases | passed | OK | INFORMATIONAL | NON-STRICT | seconds |\n\
          |---|---|---|---|---|---|---|---|\n",
@@ -118,7 +129,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Str
     if !failed.is_empty() {
         return Err(failed.join("\n"));
     }
-    if !quick {
+    if !quick && named.is_empty() {
         let summary = format!(
             "Suite {SUITE}. A case passes when its behaviour and its way of closing are OK or INFORMATIONAL.\n\n{table}"
         );

@@ -78,8 +78,8 @@ pub use msgtrans_core::{
 pub use msgtrans_server::{BroadcastReport, ListenerStats, ProcessStats, ShutdownReport};
 pub use msgtrans_session::{
     CompressionConfig, ConnectRequest, EventStream, Handler, LatencyStats, LoggingMiddleware,
-    Middleware, RateLimiterConfig, Refusal, Rejections, Responder, Session, SessionConfig,
-    SessionStats, TransportEvent, TransportStats,
+    Middleware, RateLimiterConfig, Refusal, Rejections, RequestFuture, Responder, Session,
+    SessionConfig, SessionStats, TransportEvent, TransportStats,
 };
 pub use msgtrans_transport::{
     Connection, Connector, Endpoint, IntoConnector, IntoServerProtocol, Listener, ProtocolConfig,

@@ -68,10 +68,10 @@ pub struct WebSocketConnection<S> {
     failed: Option<Box<Failure>>,
     /// The peer's Close frame has come.
     peer_closed: bool,
-    /// The payload of the most recent ping, still to be answered.
-    pong: Option<Bytes>,
-    /// Encoded control frames on their way out.
-    control: BytesMut,
+    /// The payload of the most recent ping, still to be answered. Boxed, as an idle connection has none.
+    pong: Option<Box<Bytes>>,
+    /// Encoded control frames on their way out, where there are any.
+    control: Option<Box<BytesMut>>,
     /// Whether the last batch stopped inside a frame, so that nothing else may be written in front of
     /// its rest.
     mid_batch: bool,
@@ -133,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             failed: None,
             peer_closed: false,
             pong: None,
-            control: BytesMut::new(),
+            control: None,
             mid_batch: false,
             closing: Closing::Open,
             peer_gone: |_| false,
@@ -275,7 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
                 }
             }
             // A copy: 125 bytes must not pin a read buffer until the answer is written.
-            MessageKind::Ping => self.pong = Some(Bytes::copy_from_slice(&payload)),
+            MessageKind::Ping => self.pong = Some(Box::new(Bytes::copy_from_slice(&payload))),
             MessageKind::Pong => {}
             MessageKind::Close => self.handle_close(CloseFrame::parse(payload)),
             MessageKind::Text => self.fail(Failure::Message(MessageError::TextRefused)),
@@ -387,31 +387,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
     /// Encodes the answer to the most recent ping, once the last answer is on its way.
     #[inline]
     fn encode_pong(&mut self) {
-        if self.control.is_empty()
+        if self.control.is_none()
             && let Some(payload) = self.pong.take()
         {
-            append_frame(&mut self.control, self.role, OpCode::Pong, &payload);
+            let control = self.control.get_or_insert_default();
+            append_frame(control, self.role, OpCode::Pong, &payload);
         }
     }
 
     /// Writes control frames, where that does not break into a frame.
     fn poll_control(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
         self.encode_pong();
-        if self.control.is_empty() || self.mid_batch {
+        if self.mid_batch {
             return Poll::Ready(Ok(()));
         }
-        while !self.control.is_empty() {
-            let count = ready!(poll_write_buf(
-                Pin::new(&mut self.stream),
-                cx,
-                &mut self.control
-            ))?;
+        let Some(control) = &mut self.control else {
+            return Poll::Ready(Ok(()));
+        };
+        while !control.is_empty() {
+            let stream = Pin::new(&mut self.stream);
+            let count = ready!(poll_write_buf(stream, cx, &mut **control))?;
             if count == 0 {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
             }
             self.progress.written = self.progress.written.saturating_add(count as u64);
         }
-        self.control = BytesMut::new();
+        self.control = None;
         if self.buffered {
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         }
@@ -470,10 +471,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
         let before = into.len();
         for _ in 0..READS_MAX {
             let flooded = self.decode(budget_bytes, into);
-            if self.pong.is_some() || !self.control.is_empty() {
+            if self.pong.is_some() || self.control.is_some() {
                 // A peer that no longer takes answers may still have something to say.
                 if let Poll::Ready(Err(_)) = self.poll_control(cx) {
-                    self.control = BytesMut::new();
+                    self.control = None;
                 }
             }
             if into.len() > before {
@@ -501,14 +502,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
         from: &mut OutboundBatch,
     ) -> Poll<Result<(), ConnectionError>> {
         self.encode_pong();
-        if !self.control.is_empty() {
-            if self.mid_batch {
-                // In front of its rest would be inside a frame, and behind the next batch might be never.
-                from.bytes_mut().put_slice(&self.control);
-                self.control = BytesMut::new();
-            } else {
-                ready!(self.poll_control(cx))?;
-            }
+        if self.control.is_some() && !self.mid_batch {
+            ready!(self.poll_control(cx))?;
+        } else if let Some(control) = self.control.take() {
+            // In front of its rest would be inside a frame, and behind the next batch might be never.
+            from.bytes_mut().put_slice(&control);
         }
         while !from.bytes_mut().is_empty() {
             self.mid_batch = true;
@@ -551,7 +549,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
                         } else {
                             (close_code_of(reason.code), reason.reason.as_str())
                         };
-                        append_close(&mut self.control, self.role, code, words);
+                        append_close(self.control.get_or_insert_default(), self.role, code, words);
                     }
                     self.closing = Closing::Flush;
                 }

@@ -29,6 +29,16 @@ fn ids_start_at_one_wrap_past_zero_and_skip_what_is_pending() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_table_begins_behind_the_id_it_is_told_and_so_do_its_clocks() {
+    let mut table = RequestTable::starting_behind(u32::MAX - 1);
+    let (now, second) = (Instant::now(), Duration::from_secs(1));
+    let id = table.insert(Some(second), 10, None).expect("room");
+    assert_eq!(id, u32::MAX);
+    table.start_clocks(now);
+    assert_eq!(table.earliest(), Some(now + second));
+}
+
 #[test]
 fn a_result_reaches_its_waiter_once_and_nobody_else() {
     let mut table = RequestTable::default();

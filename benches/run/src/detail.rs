@@ -121,7 +121,12 @@ pub(crate) fn losses(rows: &[Row]) -> Vec<String> {
         };
         if let (Some(false), Some(must)) = (ours.kept, ours.must) {
             let (suite, label) = (ours.suite, ours.label);
-            let is = ours.ratio.map_or_else(|| short(figure.median), ratio);
+            // In the words of the bound: a figure that is bound by itself may have a ratio as well.
+            let is = match must {
+                Must::Ratio(_) | Must::RatioAtLeast(_) => ours.ratio.map(ratio),
+                Must::AtMost(_) | Must::AtLeast(_) => None,
+            };
+            let is = is.unwrap_or_else(|| short(figure.median));
             losses.push(format!(
                 "{suite}, {case}: {label} {is}, must be {}",
                 must.text()

@@ -137,3 +137,72 @@ fn a_request_that_takes_longer_than_thousands_of_others_still_gets_its_answer() 
     assert_eq!(table.pending(), 0);
     assert!(table.places.len() <= 16, "three at a time need few places");
 }
+
+#[test]
+fn there_are_as_many_places_as_requests_and_a_burst_gives_them_back() {
+    let mut table = RequestTable::default();
+    let ask = |table: &mut RequestTable| table.insert(None, 1_000, None).expect("room");
+    let mut ids = Vec::new();
+    for pending in 1..=1_000usize {
+        ids.push(ask(&mut table));
+        assert_eq!(table.places.len(), pending.next_power_of_two().max(4));
+        assert!(table.strays.is_empty(), "consecutive ids share no place");
+    }
+    for id in ids {
+        assert!(table.abandon(id));
+    }
+    assert_eq!(table.places.len(), 0);
+    let few: Vec<u32> = (0..64).map(|_| ask(&mut table)).collect();
+    for id in few {
+        assert!(table.abandon(id));
+    }
+    assert_eq!(table.places.len(), 64, "what is asked all the time is kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_deadline_is_that_of_whoever_still_waits() {
+    let mut table = RequestTable::default();
+    let (now, second) = (Instant::now(), Duration::from_secs(1));
+    let slow = table.insert(Some(2 * second), 100, None).expect("room");
+    let quick = table.insert(Some(second), 100, None).expect("room");
+    table.start_clocks(now);
+    assert_eq!(table.earliest(), Some(now + second));
+    assert!(table.abandon(slow));
+    assert_eq!(table.earliest(), Some(now + second));
+    assert_eq!(table.expired(now + 3 * second), [quick], "long past");
+
+    // One that waits so long that later ones have got its place is not forgotten with them.
+    let stray = table.insert(Some(second), 100, None).expect("room");
+    table.start_clocks(now);
+    assert!(table.abandon(quick));
+    while table.strays.is_empty() {
+        let id = table.insert(None, 100, None).expect("room");
+        assert!(table.abandon(id));
+    }
+    assert_eq!((table.taken, table.pending()), (0, 1));
+    assert_eq!(table.earliest(), Some(now + second));
+    assert!(table.abandon(stray));
+    assert_eq!(table.earliest(), None);
+}
+
+#[test]
+fn a_failure_and_a_deadline_end_the_wait() {
+    let mut table = RequestTable::default();
+    let second = Duration::from_secs(1);
+    let failed = table.insert(None, 10, Some(Waker::noop().clone()));
+    let late = table.insert(Some(second), 10, Some(Waker::noop().clone()));
+    let (failed, late) = (failed.expect("room"), late.expect("room"));
+    let error = RequestError::TooManyPending { max: 3 };
+    let answered = table.fail(failed, error).expect("pending");
+    assert!(answered.waker.is_some());
+    assert!(table.time_out(failed).is_none(), "it has no deadline");
+    assert!(table.time_out(late).expect("pending").waker.is_some());
+    assert!(matches!(
+        poll(&mut table, failed),
+        Poll::Ready(Err(RequestError::TooManyPending { max: 3 }))
+    ));
+    assert!(matches!(
+        poll(&mut table, late),
+        Poll::Ready(Err(RequestError::Timeout { after })) if after == second
+    ));
+}

@@ -51,35 +51,53 @@ impl MemoryBudget {
         held_bytes() >= self.percent(90)
     }
 
-    /// Cuts those of `sessions` that hold the most, where too much is held; whether it is worth looking again soon.
+    /// Cuts those of the sessions that hold the most, where too much is held; whether it is worth looking again soon.
     ///
     /// Sessions that have been cut and have not let go yet count as gone.
     pub(crate) fn shed(self, each: impl FnOnce(&mut dyn FnMut(&Session))) -> bool {
-        let held = held_bytes();
-        if held < self.percent(95) {
-            return false;
-        }
-        let mut excess = held.saturating_sub(self.percent(90));
-        let mut holders = Vec::new();
-        each(&mut |session| {
-            let bytes = session.held_bytes();
-            if bytes == 0 {
-            } else if session.is_shed() {
-                excess = excess.saturating_sub(bytes);
-            } else {
-                holders.push((bytes, session.clone()));
-            }
+        let chosen = self.choose(held_bytes, |add| {
+            each(&mut |session| add(session.held_bytes(), session.is_shed(), session));
         });
-        holders.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-        for (bytes, session) in holders {
-            if excess == 0 {
-                break;
-            }
-            tracing::warn!(session = %session.id(), bytes, held, budget = self.0, "cut: too many bytes are held");
+        let Some(chosen) = chosen else {
+            return false;
+        };
+        for (bytes, session) in chosen {
+            tracing::warn!(session = %session.id(), bytes, budget = self.0, "cut: too many bytes are held");
             session.shed();
-            excess = excess.saturating_sub(bytes);
         }
         true
+    }
+
+    /// The largest holders, as many as are too many; nothing where there is room. `each` gives every holder with its
+    /// bytes and whether it has been cut.
+    fn choose<T: Clone>(
+        self,
+        held: impl Fn() -> usize,
+        each: impl FnOnce(&mut dyn FnMut(usize, bool, &T)),
+    ) -> Option<Vec<(usize, T)>> {
+        if held() < self.percent(95) {
+            return None;
+        }
+        let mut leaving = 0_usize;
+        let mut holders = Vec::new();
+        each(&mut |bytes, is_cut, holder| {
+            if is_cut {
+                leaving = leaving.saturating_add(bytes);
+            } else if bytes > 0 {
+                holders.push((bytes, holder.clone()));
+            }
+        });
+        // Asked again, behind the walk: who let go in the meantime was not met, and others would be cut in its place.
+        let mut excess = held()
+            .saturating_sub(self.percent(90))
+            .saturating_sub(leaving);
+        holders.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        holders.retain(|(bytes, _)| {
+            let cut = excess > 0;
+            excess = excess.saturating_sub(*bytes);
+            cut
+        });
+        Some(holders)
     }
 }
 
@@ -144,6 +162,48 @@ mod tests {
         assert_eq!(MemoryBudget(1_000).percent(95), 950);
         assert_eq!(MemoryBudget(1).percent(90), 0);
         assert!(MemoryBudget(usize::MAX).percent(95) > usize::MAX / 2);
+    }
+
+    /// Bytes, whether cut, name: what is chosen while `held` bytes are held in all.
+    fn chosen(held: usize, holders: &[(usize, bool, char)]) -> Option<String> {
+        let chosen = MemoryBudget(1_000).choose(
+            || held,
+            |add| {
+                for (bytes, is_cut, name) in holders {
+                    add(*bytes, *is_cut, name);
+                }
+            },
+        )?;
+        Some(chosen.into_iter().map(|(_, name)| name).collect())
+    }
+
+    #[test]
+    fn the_largest_go_until_the_rest_is_within_90_percent() {
+        let holders = [
+            (100, false, 'a'),
+            (40, false, 'b'),
+            (60, false, 'c'),
+            (0, false, 'd'),
+        ];
+        assert_eq!(chosen(949, &holders), None);
+        assert_eq!(chosen(1_000, &holders).as_deref(), Some("a"));
+        assert_eq!(chosen(1_001, &holders).as_deref(), Some("ac"));
+        let leaving = [(100, false, 'a'), (100, true, 'b')];
+        assert_eq!(chosen(1_000, &leaving).as_deref(), Some(""));
+        assert_eq!(chosen(1_001, &leaving).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn nobody_is_cut_in_place_of_one_who_lets_go_during_the_look() {
+        let held = std::cell::Cell::new(1_000);
+        let chosen = MemoryBudget(1_000).choose(
+            || held.get(),
+            |add| {
+                held.set(880);
+                add(90, false, &'a');
+            },
+        );
+        assert_eq!(chosen, Some(Vec::new()));
     }
 
     #[test]

@@ -59,7 +59,7 @@ const COMMANDS: u8 = 2;
 const GATHERING: u8 = 4;
 
 struct Inner<C, T> {
-    commands: VecDeque<C>,
+    commands: Vec<C>,
     items: VecDeque<T>,
     bytes: usize,
     bounds: Bounds,
@@ -105,6 +105,15 @@ impl<C, T> Inner<C, T> {
             || (self.items.len() < self.bounds.items && self.bytes + bytes <= self.bounds.bytes)
     }
 
+    /// Notes whom to wake; returns who was to be woken before.
+    #[inline]
+    fn register(&mut self, waker: &Waker) -> Option<Waker> {
+        match &self.receiver {
+            Some(known) if known.will_wake(waker) => None,
+            _ => self.receiver.replace(waker.clone()),
+        }
+    }
+
     fn first_waiter(&self) -> Option<&Waiter> {
         self.line.as_ref()?.waiters.front()
     }
@@ -122,7 +131,7 @@ impl<C, T> Mailbox<C, T> {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             inner: Mutex::new(Inner {
-                commands: VecDeque::new(),
+                commands: Vec::new(),
                 items: VecDeque::new(),
                 bytes: 0,
                 bounds,
@@ -177,7 +186,7 @@ impl<C, T> Mailbox<C, T> {
             return false;
         }
         let first = inner.commands.is_empty();
-        inner.commands.push_back(command);
+        inner.commands.push(command);
         let signs = self.signs.load(Ordering::Relaxed) | SIGNALLED | COMMANDS | GATHERING;
         self.signs.store(signs, Ordering::Release);
         let waker = if first { inner.receiver.clone() } else { None };
@@ -207,6 +216,14 @@ impl<C, T> Mailbox<C, T> {
 
     #[inline]
     fn try_push_told(&self, item: T, bytes: usize, more: u8) -> Result<(), PushError<T>> {
+        if let Some(waker) = self.leave(item, bytes, more)? {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn leave(&self, item: T, bytes: usize, more: u8) -> Result<Option<Waker>, PushError<T>> {
         let mut inner = self.lock();
         if inner.closed {
             return Err(PushError::Closed(item));
@@ -217,12 +234,15 @@ impl<C, T> Mailbox<C, T> {
         inner.items.push_back(item);
         let held = inner.bytes + bytes;
         inner.set_bytes(held);
-        let waker = self.signal(&inner, more);
-        drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        Ok(())
+        Ok(self.signal(&inner, more))
+    }
+
+    /// As [`try_push`](Self::try_push), for who holds a lock: returns whom to wake once it is free.
+    ///
+    /// # Errors
+    /// The item comes back.
+    pub fn try_leave(&self, item: T, bytes: usize) -> Result<Option<Waker>, PushError<T>> {
+        self.leave(item, bytes, GATHERING)
     }
 
     /// Leaves an item of `bytes` whatever the bounds say. For what must never wait or be lost and is bounded
@@ -313,17 +333,14 @@ impl<C, T> Mailbox<C, T> {
     /// Whom to wake. For the actor, before it first looks and whenever its waker changes.
     pub fn register(&self, waker: &Waker) {
         let mut inner = self.lock();
-        let old = match &inner.receiver {
-            Some(known) if known.will_wake(waker) => return,
-            _ => inner.receiver.replace(waker.clone()),
-        };
+        let old = inner.register(waker);
         // A waker may be the last of its task: what it drops must not find the lock held.
         drop(inner);
         drop(old);
     }
 
     /// Takes every command. For the actor; the signal stays until [`take`](Self::take) has taken everything.
-    pub fn take_commands(&self, into: &mut VecDeque<C>) {
+    pub fn take_commands(&self, into: &mut Vec<C>) {
         let mut inner = self.lock();
         if into.is_empty() {
             std::mem::swap(&mut inner.commands, into);
@@ -362,6 +379,44 @@ impl<C, T> Mailbox<C, T> {
         size: impl Fn(&T) -> usize,
     ) -> bool {
         let mut inner = self.lock();
+        let (left, waker) = self.take_from(&mut inner, budget_bytes, into, size);
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        left
+    }
+
+    /// A turn of a receiver for whom commands are nothing but a reason to look, under one lock: notes whom to wake, as
+    /// [`register`](Self::register) does, forgets commands, and [takes](Self::take) items.
+    pub fn poll_take(
+        &self,
+        waker: &Waker,
+        budget_bytes: usize,
+        into: &mut VecDeque<T>,
+        size: impl Fn(&T) -> usize,
+    ) -> bool {
+        let mut inner = self.lock();
+        let old = inner.register(waker);
+        let commands = std::mem::take(&mut inner.commands);
+        let (left, next) = self.take_from(&mut inner, budget_bytes, into, size);
+        drop(inner);
+        drop((old, commands));
+        if let Some(next) = next {
+            next.wake();
+        }
+        left
+    }
+
+    /// Takes items; returns whether anything is left, and whom to wake once the lock is free.
+    #[inline]
+    fn take_from(
+        &self,
+        inner: &mut Inner<C, T>,
+        budget_bytes: usize,
+        into: &mut VecDeque<T>,
+        size: impl Fn(&T) -> usize,
+    ) -> (bool, Option<Waker>) {
         if inner.bytes <= budget_bytes && into.is_empty() {
             std::mem::swap(&mut inner.items, into);
             inner.set_bytes(0);
@@ -382,12 +437,7 @@ impl<C, T> Mailbox<C, T> {
         if !left && inner.commands.is_empty() {
             self.signs.store(0, Ordering::Release);
         }
-        let waker = inner.next_in_line();
-        drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        left
+        (left, inner.next_in_line())
     }
 
     /// Refuses everything from now on and returns what was queued. Whoever waits gets its item back.

@@ -40,7 +40,7 @@ fn session(registry: &Arc<Registry>, id: u64, items: usize) -> JoinHandle<Vec<u6
     let registry = registry.clone();
     thread::spawn(move || {
         let mut taken = VecDeque::new();
-        let mut commands = VecDeque::new();
+        let mut commands = Vec::new();
         block_on(poll_fn(|cx| {
             inbox.register(cx.waker());
             loop {

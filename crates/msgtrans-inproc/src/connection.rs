@@ -11,7 +11,9 @@
 )]
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -20,7 +22,9 @@ use msgtrans_core::{
     CloseReason, ConnectionInfo, DecodeError, Flags, Header, Initiator, Limits, Packet,
     PacketBatch, PeerAddress, PlainHeader, WireVersion, encoded_len,
 };
-use msgtrans_transport::{Connection, ConnectionError, Framing, OutboundBatch, Progress, Received};
+use msgtrans_transport::{
+    Connection, ConnectionError, Framing, Inlet, OutboundBatch, Progress, Received, Shortcut,
+};
 
 use crate::SCHEME;
 
@@ -37,6 +41,10 @@ const KEPT_PACKETS_MAX: usize = 32;
 /// The seam calls it once per batch, from the one task of its session. Each direction is a deque behind a lock that is
 /// held for the length of one append or one swap: sending appends the batch, receiving swaps the whole deque with an
 /// empty one of its own and works through that without a lock.
+///
+/// A round trip between two idle sessions needs neither deque nor the asker's task: what any task sends goes into the
+/// peer's queue at once ([`Shortcut`]), and a plain packet for a session that has taken everything before it goes to who
+/// waits for it ([`Inlet`]).
 #[derive(Debug)]
 pub(crate) struct InprocConnection {
     /// Where this end writes.
@@ -52,11 +60,18 @@ pub(crate) struct InprocConnection {
     failed: Option<DecodeError>,
     progress: Progress,
     info: ConnectionInfo,
+    /// Whom a batch woke; empty between two calls.
+    wakers: Vec<Waker>,
 }
 
 /// One direction. Fields are only ever touched under the lock; wakers are called after it.
 #[derive(Debug, Default)]
-struct Queue(Mutex<State>);
+struct Queue {
+    state: Mutex<State>,
+    /// What went past the writer's task. Written under the lock, read without it.
+    past_packets: AtomicU64,
+    past_bytes: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -64,10 +79,28 @@ struct State {
     bytes: usize,
     writer: Writer,
     reader_gone: bool,
-    /// Waits for packets or for the end.
+    /// Waits for packets or for the end. While it is here, everything that was queued has been handed over.
     reader_waker: Option<Waker>,
     /// Waits for room.
     writer_waker: Option<Waker>,
+    /// Whether the connection alone writes from here on.
+    sealed: bool,
+    /// Where packets go for which the reader waits.
+    inlet: Option<Inward>,
+}
+
+struct Inward {
+    inlet: Arc<dyn Inlet>,
+    /// Of the reader's limits.
+    max_payload: u32,
+}
+
+impl fmt::Debug for Inward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inward")
+            .field("max_payload", &self.max_payload)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +116,7 @@ enum Writer {
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while the lock is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the direction from the writing side; the first word counts.
@@ -106,8 +139,9 @@ impl Queue {
         state.bytes = 0;
         let lost = std::mem::take(&mut state.packets);
         let waker = state.writer_waker.take();
+        let inlet = state.inlet.take();
         drop(state);
-        drop(lost);
+        drop((lost, inlet));
         wake(waker);
     }
 }
@@ -118,6 +152,67 @@ impl State {
             || (self.bytes.saturating_add(bytes) <= QUEUE_BYTES_MAX
                 && self.packets.len() < QUEUE_PACKETS_MAX)
     }
+
+    /// Hands a plain packet to who waits for it, where nothing is in front of it. Returns whom to wake.
+    #[inline]
+    fn deliver(&self, mut packet: Packet) -> Result<Option<Waker>, Packet> {
+        let Some(Inward { inlet, max_payload }) = &self.inlet else {
+            return Err(packet);
+        };
+        if self.reader_waker.is_none() || !self.packets.is_empty() {
+            return Err(packet);
+        }
+        // Checked as for a reader: nothing but its length can be wrong with a plain one.
+        match PlainHeader::of(&packet, WireVersion::V2) {
+            Some(header) if header.payload_len() <= *max_payload => {
+                packet.flags = Flags::NONE;
+                inlet.deliver(packet)
+            }
+            _ => Err(packet),
+        }
+    }
+}
+
+impl Shortcut for Queue {
+    fn try_send(&self, packet: Packet) -> Result<(), Packet> {
+        let bytes = packet.queued_bytes();
+        let mut state = self.lock();
+        if state.sealed || state.reader_gone || state.writer != Writer::Open {
+            return Err(packet);
+        }
+        let waker = match state.deliver(packet) {
+            Ok(waker) => waker,
+            Err(packet) if !state.has_room(bytes) => return Err(packet),
+            Err(packet) => {
+                state.packets.push_back(packet);
+                state.bytes = state.bytes.saturating_add(bytes);
+                state.reader_waker.take()
+            }
+        };
+        // One writer at a time, whoever holds the lock.
+        add(&self.past_packets, 1);
+        add(&self.past_bytes, bytes as u64);
+        drop(state);
+        wake(waker);
+        Ok(())
+    }
+
+    fn seal(&self) {
+        self.lock().sealed = true;
+    }
+
+    fn sent(&self) -> (u64, u64) {
+        (
+            self.past_packets.load(Ordering::Relaxed),
+            self.past_bytes.load(Ordering::Relaxed),
+        )
+    }
+}
+
+/// Adds to what has one writer at a time.
+fn add(count: &AtomicU64, more: u64) {
+    let before = count.load(Ordering::Relaxed);
+    count.store(before.wrapping_add(more), Ordering::Relaxed);
 }
 
 impl InprocConnection {
@@ -146,6 +241,7 @@ impl InprocConnection {
             failed: None,
             progress: Progress::default(),
             info,
+            wakers: Vec::new(),
         }
     }
 
@@ -235,16 +331,21 @@ impl Connection for InprocConnection {
             let lost = io::ErrorKind::BrokenPipe.into();
             return Poll::Ready(Err(ConnectionError::Io(lost)));
         }
-        let mut queued = 0;
+        let (mut queued, mut taken) = (0usize, 0usize);
         while let Some(bytes) = from.front().map(Packet::queued_bytes) {
             if !state.has_room(bytes) {
                 register(&mut state.writer_waker, cx);
                 break;
             }
-            if let Some(packet) = from.pop() {
-                state.packets.push_back(packet);
-                state.bytes = state.bytes.saturating_add(bytes);
-                queued = bytes.saturating_add(queued);
+            let Some(packet) = from.pop() else { break };
+            taken = taken.saturating_add(bytes);
+            match state.deliver(packet) {
+                Ok(waker) => self.wakers.extend(waker),
+                Err(packet) => {
+                    state.packets.push_back(packet);
+                    state.bytes = state.bytes.saturating_add(bytes);
+                    queued = queued.saturating_add(bytes);
+                }
             }
         }
         let reader = if queued > 0 {
@@ -254,8 +355,11 @@ impl Connection for InprocConnection {
         };
         drop(state);
         wake(reader);
-        self.progress.written = self.progress.written.saturating_add(queued as u64);
-        // Taken means: in the peer's queue.
+        for waker in self.wakers.drain(..) {
+            waker.wake();
+        }
+        self.progress.written = self.progress.written.saturating_add(taken as u64);
+        // Taken means: in the peer's queue, or with who waits for it.
         from.complete_taken();
         if from.is_empty() {
             Poll::Ready(Ok(()))
@@ -294,6 +398,18 @@ impl Connection for InprocConnection {
 
     fn peer_gone(&self) -> bool {
         self.incoming.lock().writer != Writer::Open
+    }
+
+    fn shortcut(&self) -> Option<Arc<dyn Shortcut>> {
+        Some(self.outgoing.clone())
+    }
+
+    fn set_inlet(&mut self, inlet: Option<Arc<dyn Inlet>>) {
+        let max_payload = self.limits.max_payload();
+        let inward = inlet.map(|inlet| Inward { inlet, max_payload });
+        let before = std::mem::replace(&mut self.incoming.lock().inlet, inward);
+        // What it drops must not find the lock held.
+        drop(before);
     }
 
     fn info(&self) -> &ConnectionInfo {

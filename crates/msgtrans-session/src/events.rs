@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use msgtrans_actor::{Bounds, Mailbox, PushError};
@@ -148,6 +148,8 @@ struct Stream {
     finished: AtomicBool,
 }
 
+/// What a stream takes from its queue at once: what it holds outside the queue is outside the queue's bound.
+const BITE: usize = 64 * 1024;
 /// Connects and closes that may wait for a consumer that holds the stream and does not read it.
 const LIFECYCLE_MAX: usize = 65_536;
 
@@ -195,6 +197,30 @@ impl EventSink {
         {
             // A second race for the place is lost like the first: nobody is reading.
             let _ = queue.try_push(event, bytes);
+        }
+    }
+
+    /// Adds a message if somebody takes the events and there is room; returns whom to wake.
+    ///
+    /// # Errors
+    /// The packet comes back.
+    pub(crate) fn try_deliver(
+        &self,
+        session_id: SessionId,
+        mut packet: Packet,
+    ) -> Result<Option<Waker>, Packet> {
+        if !self.shared.taken.load(Ordering::Acquire) {
+            return Err(packet);
+        }
+        packet.detach(DETACH_MAX);
+        let bytes = packet.queued_bytes();
+        let event = TransportEvent::MessageReceived { session_id, packet };
+        match self.shared.queue.try_leave(event, bytes) {
+            Ok(waker) => Ok(waker),
+            Err(PushError::Full(event) | PushError::Closed(event)) => match event {
+                TransportEvent::MessageReceived { packet, .. } => Err(packet),
+                _ => Ok(None),
+            },
         }
     }
 
@@ -272,10 +298,11 @@ impl EventStream {
         if let Some(event) = self.ready.pop_front() {
             return Poll::Ready(Some(event));
         }
-        // Registered before each look: the stream may move between tasks.
-        self.shared.queue.register(cx.waker());
         let finished = self.shared.finished.load(Ordering::Acquire);
-        self.refill();
+        // Registered with each look: the stream may move between tasks.
+        self.shared
+            .queue
+            .poll_take(cx.waker(), BITE, &mut self.ready, TransportEvent::bytes);
         match self.ready.pop_front() {
             Some(event) => Poll::Ready(Some(event)),
             None if finished => Poll::Ready(None),
@@ -283,18 +310,12 @@ impl EventStream {
         }
     }
 
-    fn refill(&mut self) {
-        self.shared.queue.take_commands(&mut VecDeque::new());
-        // A small bite: what the stream holds outside the queue is outside the queue's bound.
-        self.shared
-            .queue
-            .take(64 * 1024, &mut self.ready, TransportEvent::bytes);
-    }
-
     /// The next event if there is one.
     pub fn try_next(&mut self) -> Option<TransportEvent> {
         if self.ready.is_empty() {
-            self.refill();
+            let queue = &self.shared.queue;
+            queue.take_commands(&mut Vec::new());
+            queue.take(BITE, &mut self.ready, TransportEvent::bytes);
         }
         self.ready.pop_front()
     }

@@ -9,6 +9,7 @@ mod actor;
 mod closures;
 mod compress;
 mod config;
+mod direct;
 mod events;
 mod handler;
 mod middleware;

@@ -212,6 +212,23 @@ impl RequestTable {
         }
     }
 
+    /// From here on the time of the request with the last id runs, if that of all others does. Whether it does.
+    pub fn start_last_clock(&mut self, id: u32, now: Instant) -> bool {
+        if id != self.last_id || following(self.timed_id) != id {
+            return false;
+        }
+        let Some(waiter) = self.get_mut(id) else {
+            return false;
+        };
+        waiter.since = Some(now);
+        let deadline = waiter.deadline();
+        self.timed_id = id;
+        if let Some(deadline) = deadline {
+            self.earliest = sooner(self.earliest, deadline);
+        }
+        true
+    }
+
     /// The outcome, once it is there. An id that is not in the table was never given.
     #[inline]
     pub fn poll(&mut self, id: u32, cx: &mut Context<'_>) -> Poll<Result<Packet, RequestError>> {
@@ -283,6 +300,27 @@ impl RequestTable {
     pub fn respond(&mut self, packet: Packet) -> Option<Answered> {
         let id = packet.message_id;
         self.settle(id, Outcome::Response(Cell::new(packet))).ok()
+    }
+
+    /// Hands a response to the waiter of its id if its time runs.
+    ///
+    /// # Errors
+    /// The packet comes back: no such request is pending, or the session's task has yet to see it.
+    #[inline]
+    pub fn respond_timed(&mut self, packet: Packet) -> Result<Answered, Packet> {
+        let id = packet.message_id;
+        if self.get_mut(id).is_none_or(|waiter| waiter.since.is_none()) {
+            return Err(packet);
+        }
+        match self.settle(id, Outcome::Response(Cell::new(packet))) {
+            Ok(answered) => Ok(answered),
+            Err(Outcome::Response(packet)) => Err(packet.into_inner()),
+            // What is not taken comes back as it was.
+            Err(_) => Ok(Answered {
+                waker: None,
+                since: None,
+            }),
+        }
     }
 
     /// Fails a request. `None`: no such request is pending.

@@ -150,6 +150,10 @@ impl Service for Handlers {
             .requests(session)
     }
 
+    fn events_take_messages(&self) -> bool {
+        self.whole.is_none() && self.messages.is_none()
+    }
+
     fn disconnect(&self, session: Session, reason: CloseReason) -> LaneFuture {
         self.whole
             .as_ref()

@@ -36,6 +36,11 @@ pub trait Service: Send + Sync + 'static {
     /// The lane of requests.
     fn requests(&self, session: Session) -> LaneFuture;
 
+    /// Whether one-way messages go to the event stream and to nobody else.
+    fn events_take_messages(&self) -> bool {
+        false
+    }
+
     /// Hears of the end of a session.
     fn disconnect(&self, session: Session, reason: CloseReason) -> LaneFuture;
 }

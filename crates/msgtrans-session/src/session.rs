@@ -1,6 +1,5 @@
 //! [`Session`]: the cheap handle of one session, and what it shares with the session's task.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -18,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::compress;
+use crate::direct::{Direct, Past};
 use crate::pass::{self, Offered};
 use crate::request::{RequestFuture, RequestTable};
 use crate::runtime::SessionRuntime;
@@ -90,6 +90,8 @@ pub(crate) struct Shared {
     ended: AtomicBool,
     end: Notify,
     pub(crate) counters: SessionCounters,
+    /// The ways past the task, where the peer is in this process.
+    pub(crate) direct: Option<Box<Direct>>,
 }
 
 /// What all sessions of the process hold: packets queued to be written or handled, bytes encoded and not written, packets
@@ -112,7 +114,12 @@ pub fn ring_when_held(from: usize, bell: impl Fn() + Send + Sync + 'static) -> B
 static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
 
 impl Shared {
-    pub(crate) fn new(id: SessionId, info: ConnectionInfo, runtime: Arc<SessionRuntime>) -> Self {
+    pub(crate) fn new(
+        id: SessionId,
+        info: ConnectionInfo,
+        runtime: Arc<SessionRuntime>,
+        direct: Option<Box<Direct>>,
+    ) -> Self {
         Self {
             key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
             id: AtomicU64::new(id.as_u64()),
@@ -135,6 +142,7 @@ impl Shared {
             ended: AtomicBool::new(false),
             end: Notify::new(),
             counters: SessionCounters::default(),
+            direct,
         }
     }
 
@@ -188,6 +196,12 @@ impl Shared {
     pub(crate) fn set_reason(&self, reason: CloseReason) -> CloseReason {
         self.plain.store(false, Ordering::Relaxed);
         CloseReason::clone(self.reason.get_or_init(|| Box::new(reason)))
+    }
+
+    /// What went past the task.
+    pub(crate) fn past(&self) -> Past {
+        let direct = self.direct.as_ref();
+        direct.map_or_else(Past::default, |direct| direct.past())
     }
 
     fn closed_kind(&self) -> SendErrorKind {
@@ -380,7 +394,7 @@ impl Session {
     ///
     /// # Cost
     /// Inside the session's own handler: an encode into the batch that ends the pass. Elsewhere: a short lock, and one
-    /// wake for all that is sent until the session has looked.
+    /// wake for all that is sent until the session has looked. In process: the same lock and wake, but of the peer.
     #[expect(
         clippy::manual_async_fn,
         reason = "an async function moves the packet once more before it looks at it"
@@ -393,6 +407,10 @@ impl Session {
             if let Err(kind) = check_type(&packet).and_then(|()| self.shared.prepare(&mut packet)) {
                 return Err(SendError::new(kind, packet));
             }
+            let packet = match self.shared.send_direct(packet) {
+                Ok(()) => return Ok(()),
+                Err(packet) => packet,
+            };
             match pass::offer(&self.shared, &packet) {
                 Offered::Taken => Ok(()),
                 Offered::Invalid(error) => Err(SendError::new(*error, packet)),
@@ -409,6 +427,10 @@ impl Session {
         if let Err(kind) = check_type(&packet).and_then(|()| self.shared.prepare(&mut packet)) {
             return Err(SendError::new(kind, packet));
         }
+        let packet = match self.shared.send_direct(packet) {
+            Ok(()) => return Ok(()),
+            Err(packet) => packet,
+        };
         match pass::offer(&self.shared, &packet) {
             Offered::Taken => Ok(()),
             Offered::Invalid(error) => Err(SendError::new(*error, packet)),
@@ -527,11 +549,17 @@ impl Session {
     pub fn stats(&self) -> SessionStats {
         let (queued, queued_bytes) = self.shared.mailbox.len();
         let requests_pending = self.shared.requests().pending();
+        let counted = self.shared.counters.snapshot();
+        let past = self.shared.past();
         SessionStats {
+            packets_in: counted.packets_in.wrapping_add(past.packets_in),
+            packets_out: counted.packets_out.wrapping_add(past.packets_out),
+            bytes_in: counted.bytes_in.wrapping_add(past.bytes_in),
+            bytes_out: counted.bytes_out.wrapping_add(past.bytes_out),
             requests_pending,
             queued,
             queued_bytes,
-            ..self.shared.counters.snapshot()
+            ..counted
         }
     }
 
@@ -642,4 +670,4 @@ impl fmt::Debug for Session {
 }
 
 /// Commands in the order they came, for the task.
-pub(crate) type Commands = VecDeque<Command>;
+pub(crate) type Commands = Vec<Command>;

@@ -83,7 +83,8 @@ macro_rules! counters {
             pub rejections: Rejections,
             /// From the read that brought a message to the moment its reply was queued or its handler had returned.
             pub handling: LatencyStats,
-            /// From a request of this side to its response, as the session's task saw them leave and come.
+            /// From a request of this side to its response, as the session's task saw them leave and come; in process, where
+            /// they went past the task, as they left and came.
             pub round_trip: LatencyStats,
         }
 
@@ -259,6 +260,24 @@ impl RuntimeStats {
     /// A peer was turned away or cut off.
     pub fn rejected(&self, rejection: Rejection) {
         self.rejections.add(rejection);
+    }
+
+    /// A data packet left past its session's task.
+    #[inline]
+    pub(crate) fn sent_past(&self, bytes: usize) {
+        self.counters.packets_out.add(1);
+        self.counters.bytes_out.add(bytes as u64);
+        self.meters.packets_out.increment(1);
+        self.meters.bytes_out.increment(bytes as u64);
+    }
+
+    /// A data packet came past its session's task.
+    #[inline]
+    pub(crate) fn received_past(&self, bytes: usize) {
+        self.counters.packets_in.add(1);
+        self.counters.bytes_in.add(bytes as u64);
+        self.meters.packets_in.increment(1);
+        self.meters.bytes_in.increment(bytes as u64);
     }
 
     pub(crate) fn handled(&self, time: Duration, count: u64) {

@@ -1,12 +1,14 @@
 //! [`Connection`]: one established pipe to a peer, moving packets in batches.
 
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use msgtrans_core::{CloseReason, ConnectionInfo, DecodeError, Limits, PacketBatch, WireVersion};
 use thiserror::Error;
 
 use crate::outbound::{Framing, OutboundBatch};
+use crate::shortcut::{Inlet, Shortcut};
 
 /// What a [`Connection::poll_recv`] brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +119,18 @@ pub trait Connection: Send {
     /// everything that came before it. `false` where nothing is known.
     fn peer_gone(&self) -> bool {
         false
+    }
+
+    /// The way into the peer's queue for tasks other than the session's, where the peer is in this process. Asked once,
+    /// before the first poll.
+    fn shortcut(&self) -> Option<Arc<dyn Shortcut>> {
+        None
+    }
+
+    /// Lets the connection leave plain packets with `inlet`, and with `None` no longer: when this returns no delivery is
+    /// under way. A connection that keeps it lets it go when it is dropped.
+    fn set_inlet(&mut self, inlet: Option<Arc<dyn Inlet>>) {
+        let _ = inlet;
     }
 
     /// Who is at the other end, over which protocol.

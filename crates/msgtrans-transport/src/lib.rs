@@ -16,6 +16,7 @@ mod endpoint;
 mod listener;
 mod outbound;
 mod protocol;
+mod shortcut;
 pub mod socket;
 mod stream;
 
@@ -27,4 +28,5 @@ pub use protocol::{
     BoxFuture, Connector, DialContext, IntoConnector, IntoServerProtocol, ListenContext,
     ProtocolConfig, Schemes, ServerProtocol,
 };
+pub use shortcut::{Inlet, Shortcut};
 pub use stream::StreamConnection;

@@ -33,7 +33,7 @@ fn take_all(mailbox: &Box10) -> Vec<u32> {
 }
 
 fn take_commands(mailbox: &Box10) -> Vec<&'static str> {
-    let mut into = VecDeque::new();
+    let mut into = Vec::new();
     mailbox.take_commands(&mut into);
     into.into()
 }
@@ -424,7 +424,7 @@ fn nothing_is_lost_between_threads() {
         let (mut next, mut ticks) = ([0; 4], 0);
         std::future::poll_fn(|cx| {
             mailbox.register(cx.waker());
-            let (mut commands, mut items) = (VecDeque::new(), VecDeque::new());
+            let (mut commands, mut items) = (Vec::new(), VecDeque::new());
             mailbox.take_commands(&mut commands);
             ticks += commands.len();
             if mailbox.take(7, &mut items, |_| 3) {

@@ -2,6 +2,7 @@
 
 mod broken_writes;
 mod connecting;
+mod direct;
 mod ending;
 mod packets;
 mod reconnecting;

@@ -141,6 +141,10 @@ impl SessionActor {
 
     fn fail_waiters(&mut self, reason: CloseReason) -> CloseReason {
         let reason = self.shared().set_reason(reason);
+        if let Some(direct) = &self.shared().direct {
+            direct.seal();
+            self.connection.set_inlet(None);
+        }
         let wakers = self.shared().requests().close(&reason);
         for waker in wakers {
             waker.wake();

@@ -250,7 +250,10 @@ impl SessionActor {
             }
             if packet.flags.contains(Flags::ACK_NOW) && self.is_v2() {
                 let counted = self.shared().counters.packets_in.load(Ordering::Relaxed);
-                let received = counted.saturating_add(self.pass().counts.packets_in);
+                let past = self.shared().past().packets_in;
+                let received = counted
+                    .saturating_add(past)
+                    .saturating_add(self.pass().counts.packets_in);
                 self.push_control(&Packet::numbered(
                     PacketType::Ack,
                     0,

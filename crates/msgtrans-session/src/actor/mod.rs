@@ -40,6 +40,7 @@ use msgtrans_transport::{Connection, ConnectionError, Framing, Progress};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::direct::Direct;
 use crate::opening::{OpenError, Opening, Role, may_listen_first};
 use crate::pass::{self, BATCH_BYTES, Pass};
 use crate::rate_limit::RateLimiter;
@@ -211,7 +212,9 @@ impl SessionActor {
     ) -> Self {
         let heartbeat_ms = millis(runtime.config.heartbeat);
         let span = span(id, connection.info());
-        let shared = Arc::new(Shared::new(id, connection.info().clone(), runtime));
+        let direct = connection.shortcut().map(Direct::new);
+        let info = connection.info().clone();
+        let shared = Arc::new(Shared::new(id, info, runtime, direct));
         Self {
             session: Session { shared },
             progress: connection.progress(),
@@ -425,6 +428,16 @@ impl Actor for SessionActor {
 
     fn begin_pass(&mut self, cx: &mut Context<'_>) {
         self.now = Instant::now();
+        if let Some(direct) = &self.session.shared.direct {
+            let (came, went) = direct.begin_pass();
+            // At the latest now.
+            if came {
+                self.heard = self.now;
+            }
+            if went {
+                self.wrote = self.now;
+            }
+        }
         if !self
             .waker
             .as_ref()
@@ -522,6 +535,10 @@ impl Actor for SessionActor {
             self.pass = Some(pass);
         }
         self.arm();
+        if let Some(direct) = &self.session.shared.direct {
+            let written = self.pass.as_ref().is_none_or(|pass| !pass.has_out());
+            direct.end_pass(matches!(self.phase, Phase::Open) && !self.blocked && written);
+        }
     }
 
     fn panicked(&mut self, message: String) {

@@ -20,6 +20,7 @@ use msgtrans_transport::{ConnectionError, Received};
 
 use super::time::after;
 use super::{Phase, SessionActor, handshake_error};
+use crate::direct::DirectInlet;
 use crate::events::TransportEvent;
 use crate::handler::Refusal;
 use crate::opening::{
@@ -316,6 +317,9 @@ impl SessionActor {
                 info: session.info().clone(),
             };
             runtime.events.tell(event);
+        }
+        if let Some(inlet) = DirectInlet::of(&session.shared) {
+            self.connection.set_inlet(Some(inlet));
         }
         // Last, so that who dialled finds everything in its place.
         let waited_for = tell(opening, Ok(session));

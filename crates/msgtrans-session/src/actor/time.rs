@@ -122,6 +122,9 @@ impl SessionActor {
         if let Some(waker) = &self.waker {
             let key = self.runtime().timers.arm(at, waker.clone());
             self.alarm = Some((at, key));
+            if let Some(direct) = &self.shared().direct {
+                direct.set_looks_at(at);
+            }
         }
     }
 

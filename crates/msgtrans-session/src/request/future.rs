@@ -93,13 +93,30 @@ impl RequestFuture {
         let timeout = (self.timeout != Duration::MAX).then_some(self.timeout);
         let max = shared.runtime.config.requests_pending_max;
         let waker = Some(cx.waker().clone());
-        let id = shared.requests().insert(timeout, max, waker)?;
+        // A request that goes past the task begins its time here, which costs a look at the clock and spares a pass.
+        let now = shared.direct().and_then(|direct| direct.clock(timeout));
+        let mut table = shared.requests();
+        let id = table.insert(timeout, max, waker)?;
+        let timed = now.is_some_and(|now| table.start_last_clock(id, now));
+        drop(table);
         self.id = id;
         packet.packet_type = PacketType::Request;
         packet.message_id = id;
         // Before the packet is queued: whoever takes it out looks at the deadlines too.
-        shared.deadlines_changed.store(true, Ordering::Release);
-        let refused = match shared.prepare(&mut packet) {
+        if !timed {
+            shared.deadlines_changed.store(true, Ordering::Release);
+        }
+        let prepared = shared.prepare(&mut packet);
+        if timed && prepared.is_ok() {
+            match shared.send_direct(packet) {
+                Ok(()) => {
+                    self.stage = Stage::Waiting;
+                    return Ok(());
+                }
+                Err(back) => packet = back,
+            }
+        }
+        let refused = match prepared {
             Err(kind) => SendError::new(kind, packet),
             Ok(()) => match pass::offer(shared, &packet) {
                 Offered::Taken => {

@@ -1,0 +1,201 @@
+//! [`Direct`]: packets that pass a session's task by, where both ends are in one process.
+//!
+//! What any task sends goes straight into the peer's queue while the session's own task has nothing to write; a response,
+//! or a message for the event stream, goes straight to who waits for it. The task is not woken; it learns of the traffic
+//! in its next pass, and statistics count it at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::Duration;
+
+use msgtrans_core::{Packet, PacketType};
+use msgtrans_transport::{Inlet, Shortcut};
+use tokio::time::Instant;
+
+use crate::events::EventSink;
+use crate::session::Shared;
+
+/// The ways past one session's task, and what went there.
+pub(crate) struct Direct {
+    way: Arc<dyn Shortcut>,
+    /// Whether the task has nothing to write. Written by the task alone, `false` from the beginning of a pass to its end:
+    /// whoever was told by something of that pass finds it `false`, or what the pass wrote in front.
+    idle: AtomicBool,
+    packets_in: AtomicU64,
+    bytes_in: AtomicU64,
+    /// Packets in either direction that the task knows of.
+    known_in: AtomicU64,
+    known_out: AtomicU64,
+    made: Instant,
+    /// When the task looks at its deadlines at the latest, in milliseconds behind `made`.
+    looks_at: AtomicU64,
+}
+
+/// What went past a session's task.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Past {
+    pub(crate) packets_in: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) packets_out: u64,
+    pub(crate) bytes_out: u64,
+}
+
+impl Direct {
+    pub(crate) fn new(way: Arc<dyn Shortcut>) -> Box<Self> {
+        Box::new(Self {
+            way,
+            idle: AtomicBool::new(false),
+            packets_in: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            known_in: AtomicU64::new(0),
+            known_out: AtomicU64::new(0),
+            made: Instant::now(),
+            looks_at: AtomicU64::new(u64::MAX),
+        })
+    }
+
+    /// A pass begins. Whether something has come, and gone, since the last one.
+    pub(crate) fn begin_pass(&self) -> (bool, bool) {
+        self.idle.store(false, Ordering::Relaxed);
+        let Past {
+            packets_in,
+            packets_out,
+            ..
+        } = self.past();
+        let known = |known: &AtomicU64, now| {
+            let new = known.load(Ordering::Relaxed) != now;
+            known.store(now, Ordering::Relaxed);
+            new
+        };
+        (
+            known(&self.known_in, packets_in),
+            known(&self.known_out, packets_out),
+        )
+    }
+
+    /// A pass has ended; `idle`: everything was written.
+    pub(crate) fn end_pass(&self, idle: bool) {
+        self.idle.store(idle, Ordering::Release);
+    }
+
+    /// The task's alarm is set to `at`.
+    pub(crate) fn set_looks_at(&self, at: Instant) {
+        let millis = at.saturating_duration_since(self.made).as_millis();
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        // Rounded up. Relaxed: who sees `idle` sees this too.
+        self.looks_at
+            .store(millis.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// The moment from which the time of a request runs that goes past the task; `None` where the task would not look
+    /// before it is over.
+    pub(crate) fn clock(&self, timeout: Option<Duration>) -> Option<Instant> {
+        let now = Instant::now();
+        if let Some(timeout) = timeout {
+            let deadline = now.checked_add(timeout)?;
+            let millis = deadline.saturating_duration_since(self.made).as_millis();
+            if millis < u128::from(self.looks_at.load(Ordering::Relaxed)) {
+                return None;
+            }
+        }
+        Some(now)
+    }
+
+    /// The session ends: nothing goes past its task any more.
+    pub(crate) fn seal(&self) {
+        self.idle.store(false, Ordering::Relaxed);
+        self.way.seal();
+    }
+
+    pub(crate) fn past(&self) -> Past {
+        let (packets_out, bytes_out) = self.way.sent();
+        Past {
+            packets_in: self.packets_in.load(Ordering::Relaxed),
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            packets_out,
+            bytes_out,
+        }
+    }
+}
+
+impl Shared {
+    /// The way past the task, while it overtakes nothing.
+    #[inline]
+    pub(crate) fn direct(&self) -> Option<&Direct> {
+        let direct = self.direct.as_deref()?;
+        // In this order: what left the queue left it in a pass, which is over only when it was written.
+        (!self.mailbox.is_signalled() && direct.idle.load(Ordering::Acquire)).then_some(direct)
+    }
+
+    /// Sends a prepared packet past the task, if it can go there now.
+    ///
+    /// # Errors
+    /// The packet comes back.
+    #[inline]
+    pub(crate) fn send_direct(&self, packet: Packet) -> Result<(), Packet> {
+        let Some(direct) = self.direct() else {
+            return Err(packet);
+        };
+        let bytes = packet.queued_bytes();
+        direct.way.try_send(packet)?;
+        self.runtime.stats.sent_past(bytes);
+        Ok(())
+    }
+}
+
+/// What a session gives its connection.
+pub(crate) struct DirectInlet {
+    shared: Arc<Shared>,
+    /// Where messages go, if no handler takes them.
+    events: Option<EventSink>,
+}
+
+impl DirectInlet {
+    /// `None` where each packet is for the task: it passes middleware, or is counted against a rate.
+    pub(crate) fn of(shared: &Arc<Shared>) -> Option<Arc<dyn Inlet>> {
+        let runtime = &shared.runtime;
+        let plain = runtime.middleware.is_empty() && runtime.config.rate_limit.is_none();
+        if !plain || shared.direct.is_none() {
+            return None;
+        }
+        let to_events = runtime.service.events_take_messages();
+        Some(Arc::new(Self {
+            shared: shared.clone(),
+            events: to_events.then(|| runtime.events.clone()),
+        }))
+    }
+}
+
+impl Inlet for DirectInlet {
+    fn deliver(&self, packet: Packet) -> Result<Option<Waker>, Packet> {
+        let shared = &*self.shared;
+        let Some(direct) = &shared.direct else {
+            return Err(packet);
+        };
+        let stats = &shared.runtime.stats;
+        let bytes = packet.queued_bytes();
+        let waker = match (packet.packet_type, &self.events) {
+            (PacketType::Response, _) => {
+                let now = Instant::now();
+                let answered = shared.requests().respond_timed(packet)?;
+                if let Some(since) = answered.since {
+                    stats.round_trips(now.saturating_duration_since(since), 1);
+                }
+                answered.waker
+            }
+            (PacketType::OneWay, Some(events)) => events.try_deliver(shared.id(), packet)?,
+            _ => return Err(packet),
+        };
+        add(&direct.packets_in, 1);
+        add(&direct.bytes_in, bytes as u64);
+        stats.received_past(bytes);
+        Ok(waker)
+    }
+}
+
+/// Adds to what has one writer at a time.
+fn add(count: &AtomicU64, more: u64) {
+    let before = count.load(Ordering::Relaxed);
+    count.store(before.wrapping_add(more), Ordering::Relaxed);
+}

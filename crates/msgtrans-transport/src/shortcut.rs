@@ -1,0 +1,33 @@
+//! [`Shortcut`] and [`Inlet`]: the ways past the two tasks of a session, where both ends are in one process.
+
+use std::task::Waker;
+
+use msgtrans_core::Packet;
+
+/// The way from any task into the peer's queue, past the task of the session that sends.
+///
+/// A session gives it a packet only while its own task has nothing to write and nothing is queued for it, so that what
+/// goes this way overtakes nothing.
+pub trait Shortcut: Send + Sync {
+    /// Leaves a packet that is fit for the wire with the peer, within the bounds of its queue, and wakes it.
+    ///
+    /// # Errors
+    /// The packet comes back: no room, the connection ends, or the way is sealed.
+    fn try_send(&self, packet: Packet) -> Result<(), Packet>;
+
+    /// Nothing goes this way any more: what was taken before is in front of whatever the connection writes from here on.
+    fn seal(&self);
+
+    /// Packets and bytes that went this way so far.
+    fn sent(&self) -> (u64, u64);
+}
+
+/// Where a connection may leave a plain packet while all that came before it has been handed to the session: the way
+/// past the task of the session that receives.
+pub trait Inlet: Send + Sync {
+    /// Hands `packet` to whoever waits for it; returns whom to wake once the caller holds no lock. One call at a time.
+    ///
+    /// # Errors
+    /// The packet comes back: it is for the session's task.
+    fn deliver(&self, packet: Packet) -> Result<Option<Waker>, Packet>;
+}

@@ -22,14 +22,23 @@ impl Handler for Echo {
 }
 
 pub(crate) fn tcp(times: u32) -> Result<(), String> {
-    serve("tcp://127.0.0.1:0", times)
+    serve("tcp://127.0.0.1:0", BATCH as usize, times)
 }
 
 pub(crate) fn ws(times: u32) -> Result<(), String> {
-    serve("ws://127.0.0.1:0", times)
+    serve("ws://127.0.0.1:0", BATCH as usize, times)
 }
 
-fn serve(url: &str, times: u32) -> Result<(), String> {
+pub(crate) fn lone_tcp(times: u32) -> Result<(), String> {
+    serve("tcp://127.0.0.1:0", 1, times)
+}
+
+pub(crate) fn lone_ws(times: u32) -> Result<(), String> {
+    serve("ws://127.0.0.1:0", 1, times)
+}
+
+/// `together` messages are written before the first of them is read back.
+fn serve(url: &str, together: usize, times: u32) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -47,13 +56,13 @@ fn serve(url: &str, times: u32) -> Result<(), String> {
         let (done, ended) = oneshot::channel();
         std::thread::spawn(move || {
             // Who waits for it ends the process.
-            let _ = done.send(client(&url, times).map_err(|error| error.to_string()));
+            let _ = done.send(client(&url, together, times).map_err(|error| error.to_string()));
         });
         ended.await.map_err(|error| error.to_string())?
     })
 }
 
-fn client(url: &str, times: u32) -> io::Result<()> {
+fn client(url: &str, together: usize, times: u32) -> io::Result<()> {
     let (scheme, address) = url.split_once("://").unwrap_or_default();
     let ws = scheme == "ws";
     let address = address.trim_end_matches('/');
@@ -71,25 +80,35 @@ fn client(url: &str, times: u32) -> io::Result<()> {
     if stream.read(&mut welcome)? < HEADER_LEN {
         return Err(io::Error::other("no Welcome"));
     }
-    let (mut sent, mut due) = (Vec::new(), Vec::new());
-    for id in 1..=BATCH {
-        let payload = [id as u8; PAYLOAD];
-        sent.extend(enveloped(ws, frame::ONE_WAY, id, &payload));
-        if ws {
-            due.extend([BINARY, (HEADER_LEN + PAYLOAD) as u8]);
-        }
-        due.extend(header(frame::ONE_WAY, id, PAYLOAD).encode());
-        due.extend(payload);
-    }
-    let mut got = vec![0; due.len()];
+    let (sent, due): (Vec<_>, Vec<_>) = (1..=BATCH).map(|id| message(ws, id)).unzip();
+    let batches = sent.chunks(together).zip(due.chunks(together));
+    let batches: Vec<_> = batches
+        .map(|(sent, due)| (sent.concat(), due.concat()))
+        .collect();
+    let mut got = vec![0; due.concat().len()];
     for _ in 0..times {
-        stream.write_all(&sent)?;
-        stream.read_exact(&mut got)?;
-        if got != due {
-            return Err(io::Error::other("another echo than was sent"));
+        for (sent, due) in &batches {
+            let got = &mut got[..due.len()];
+            stream.write_all(sent)?;
+            stream.read_exact(got)?;
+            if got != due {
+                return Err(io::Error::other("another echo than was sent"));
+            }
         }
     }
     Ok(())
+}
+
+/// What is sent, and what comes back for it.
+fn message(ws: bool, id: u32) -> (Vec<u8>, Vec<u8>) {
+    let payload = [id as u8; PAYLOAD];
+    let mut due = Vec::new();
+    if ws {
+        due.extend([BINARY, (HEADER_LEN + PAYLOAD) as u8]);
+    }
+    due.extend(header(frame::ONE_WAY, id, PAYLOAD).encode());
+    due.extend(payload);
+    (enveloped(ws, frame::ONE_WAY, id, &payload), due)
 }
 
 fn upgrade(stream: &mut TcpStream, host: &str) -> io::Result<()> {

@@ -40,7 +40,8 @@ pub(crate) fn lone_ws(times: u32) -> Result<(), String> {
 /// `together` messages are written before the first of them is read back.
 fn serve(url: &str, together: usize, times: u32) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
+        // As `msgtrans serve` where nothing needs the timers.
+        .enable_io()
         .build()
         .map_err(|error| error.to_string())?;
     runtime.block_on(async {

@@ -11,6 +11,7 @@ mod bus;
 mod byte_account;
 mod mailbox;
 mod task_group;
+mod timeout;
 mod timers;
 
 pub use actor::{Actor, Driver, Lane};
@@ -18,6 +19,7 @@ pub use bus::{BusReceiver, EventBus, Received};
 pub use byte_account::{BellGuard, ByteAccount, LOT};
 pub use mailbox::{Bounds, Mailbox, Push, PushError};
 pub use task_group::{Panicked, TaskGroup};
+pub use timeout::Elapsed;
 pub use timers::{TimerKey, Timers};
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ impl Timers {
     }
 
     #[cfg(test)]
-    fn armed(&self) -> usize {
+    pub(crate) fn armed(&self) -> usize {
         self.shared.lock().slots.values().map(Vec::len).sum()
     }
 }

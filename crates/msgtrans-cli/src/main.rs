@@ -73,9 +73,9 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command, output: Output) -> Result<(), Failure> {
-    let asked = match &command {
-        Command::Serve(args) => args.threads,
-        _ => None,
+    let (asked, timers) = match &command {
+        Command::Serve(args) => (args.threads, args.needs_timers()),
+        _ => (None, true),
     };
     let processors = || thread::available_parallelism().map_or(1, NonZero::get);
     // One thread needs no scheduler for many, which looks for work to steal and reads the clock around each turn.
@@ -87,8 +87,11 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
     if let Some(threads) = asked {
         builder.worker_threads(threads.get().into());
     }
+    if timers {
+        builder.enable_time();
+    }
     let runtime = builder
-        .enable_all()
+        .enable_io()
         .build()
         .map_err(|error| Failure::failed(error).context("cannot start the runtime"))?;
     // As a task, where the sessions are: the thread that blocks here would be woken for each of their answers.

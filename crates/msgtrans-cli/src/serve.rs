@@ -1,5 +1,6 @@
 //! `msgtrans serve`: a server that echoes or counts, until it is told to stop.
 
+use std::future::pending;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use msgtrans::{
     TransportStats, WebSocketServerConfig,
 };
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::sync::oneshot;
 
 use crate::connect::{Wire, not_in_process};
 use crate::failure::Failure;
@@ -48,6 +49,14 @@ struct Mode {
     /// Count messages; answer requests with the count as 8 bytes, big-endian
     #[arg(long)]
     sink: bool,
+}
+
+impl Args {
+    /// Whether a protocol needs the runtime's timers. One that has none looks at the clock once less each time that it
+    /// goes to sleep, and not at its wheel: every lone message is spared it.
+    pub(crate) fn needs_timers(&self) -> bool {
+        self.urls.iter().any(|url| url.scheme() == "quic")
+    }
 }
 
 /// How long sessions may finish what they do, and how long all of stopping may take.
@@ -89,11 +98,26 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
         ));
     }
     let report = tokio::select! {
-        report = timeout(STOP, server.shutdown()) => report.unwrap_or_default(),
+        report = server.shutdown() => report,
+        () = after(STOP) => ShutdownReport::default(),
         () = stop.wait() => ShutdownReport::default(),
     };
     totals(&server.stats(), &report, start.elapsed(), output);
     Ok(())
+}
+
+/// The end of a wait that happens once in the command's life. A thread, because the runtime has no timers.
+async fn after(wait: Duration) {
+    let (over, waiting) = oneshot::channel();
+    let thread = std::thread::Builder::new().spawn(move || {
+        std::thread::sleep(wait);
+        // The command may have ended.
+        let _ = over.send(());
+    });
+    if thread.is_err() || waiting.await.is_err() {
+        // Without a thread there is nothing to wait with, and a shutdown has deadlines of its own.
+        pending().await
+    }
 }
 
 /// The pin of each listener's development certificate, where it has one.

@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use msgtrans_actor::{Elapsed, Timers};
 use msgtrans_core::{ConnectError, TransportError, WireVersions};
 use msgtrans_session::{Accepted, Rejection, SessionRuntime, TransportEvent, accept};
 use msgtrans_transport::{AcceptError, Connection, Handshake, Incoming, Listener};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
-use tokio::time::error::Elapsed;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::Instant;
 
 use crate::admission::Place;
 use crate::server::Inner;
@@ -107,7 +107,7 @@ pub(crate) async fn run(
             Err(AcceptError::Exhausted(error)) => {
                 inner.listener_counters.exhausted.add(1);
                 tracing::warn!(%endpoint, %error, ?backoff, "accepting pauses");
-                sleep(backoff).await;
+                runtime.timers.sleep(backoff).await;
                 backoff = backoff.saturating_mul(2).min(BACKOFF_MAX);
             }
             Err(AcceptError::Fatal(error)) => {
@@ -155,7 +155,16 @@ async fn shake_hands(
     place: Option<Place>,
 ) {
     let limit = runtime.config.handshake_timeout;
-    match in_turn(&inner.handshakes, begun, handshake, since, limit).await {
+    match in_turn(
+        &runtime.timers,
+        &inner.handshakes,
+        begun,
+        handshake,
+        since,
+        limit,
+    )
+    .await
+    {
         Ok((since, Ok(connection))) => inner.start(&runtime, connection, wire, since, place),
         Ok((_, Err(error))) => {
             runtime.stats.handshake_failed(Rejection::Handshake);
@@ -172,6 +181,7 @@ async fn shake_hands(
 /// but the wait for a place is no fault of the peer's: it has a limit of its own, and moves the deadline. Returns when
 /// the peer may be said to have come in.
 async fn in_turn(
+    timers: &Timers,
     handshakes: &Semaphore,
     begun: bool,
     mut handshake: Handshake,
@@ -187,7 +197,7 @@ async fn in_turn(
             }
             handshake.as_mut().poll(cx).map(Some)
         });
-        if let Some(early) = timeout_at(after(since, limit), early).await? {
+        if let Some(early) = timers.timeout_at(after(since, limit), early).await? {
             return Ok((since, early));
         }
     }
@@ -197,12 +207,15 @@ async fn in_turn(
         Err(_) => {
             let from = Instant::now();
             // Closed is what this semaphore never is; without a place the handshake would only be unbounded.
-            let place = timeout(limit, handshakes.acquire()).await?;
+            let place = timers.timeout(limit, handshakes.acquire()).await?;
             since = after(since, from.elapsed());
             place
         }
     };
-    Ok((since, timeout_at(after(since, limit), handshake).await?))
+    Ok((
+        since,
+        timers.timeout_at(after(since, limit), handshake).await?,
+    ))
 }
 
 /// `wait` behind `at`: at most a day, so never beyond the clock.

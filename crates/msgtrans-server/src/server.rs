@@ -576,6 +576,12 @@ impl<S: Schemes> TransportServer<S> {
 }
 
 impl Inner {
+    /// The clock of the sessions, or, where none was served, one like it.
+    pub(crate) fn timers(&self) -> Timers {
+        let runtime = self.runtime.get();
+        runtime.map_or_else(Timers::start, |runtime| runtime.timers.clone())
+    }
+
     pub(crate) fn next_session_id(&self) -> SessionId {
         SessionId::new(self.next_session.fetch_add(1, Ordering::Relaxed))
     }

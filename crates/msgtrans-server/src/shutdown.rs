@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use msgtrans_core::{Code, Goodbye};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::Instant;
 
 use crate::server::Inner;
 
@@ -33,6 +33,7 @@ impl ShutdownReport {
 }
 
 pub(crate) async fn run(inner: Arc<Inner>) -> ShutdownReport {
+    let timers = inner.timers();
     let deadline = Instant::now() + inner.config.drain_timeout;
     inner.stop_listening();
     let mut report = ShutdownReport {
@@ -43,12 +44,20 @@ pub(crate) async fn run(inner: Arc<Inner>) -> ShutdownReport {
     inner
         .sessions
         .for_each(|_, session| session.drain(goodbye.clone()));
-    if timeout_at(deadline, inner.tasks.wait()).await.is_err() {
+    if timers
+        .timeout_at(deadline, inner.tasks.wait())
+        .await
+        .is_err()
+    {
         report.closed = inner.sessions.len();
         inner
             .sessions
             .for_each(|_, session| session.close(Code::GOING_AWAY, "the server shuts down"));
-        if timeout(CLOSE_TIMEOUT, inner.tasks.wait()).await.is_err() {
+        if timers
+            .timeout(CLOSE_TIMEOUT, inner.tasks.wait())
+            .await
+            .is_err()
+        {
             report.abandoned = inner.tasks.len();
         }
     }

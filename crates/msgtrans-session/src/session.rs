@@ -14,7 +14,6 @@ use msgtrans_core::{
 };
 use msgtrans_transport::{Confirmation, Framing};
 use tokio::sync::Notify;
-use tokio::time::timeout;
 
 use crate::compress;
 use crate::direct::{Direct, Past};
@@ -303,7 +302,8 @@ impl Shared {
     async fn enqueue(&self, item: Outgoing, wait: Duration) -> Result<(), SendError> {
         let bytes = item.bytes();
         let mut push = self.mailbox.push(item, bytes);
-        match timeout(wait, poll_fn(|cx| std::pin::Pin::new(&mut push).poll(cx))).await {
+        let queued = poll_fn(|cx| std::pin::Pin::new(&mut push).poll(cx));
+        match self.runtime.timers.timeout(wait, queued).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(PushError::Closed(item) | PushError::Full(item))) => {
                 Err(self.refuse(item, self.closed_kind()))

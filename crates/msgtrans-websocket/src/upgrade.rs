@@ -18,6 +18,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
+use msgtrans_actor::Timers;
 use msgtrans_core::{ConnectError, WireVersion, WireVersions};
 use msgtrans_mempool::worker;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -70,7 +71,9 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
             }
             Err(refusal) => {
                 // Whether the refusal arrives changes nothing about it.
-                let _ = tokio::time::timeout(LINGER, refuse(stream, &refusal.response())).await;
+                let response = refusal.response();
+                let refused = refuse(stream, &response);
+                let _ = Timers::start().timeout(LINGER, refused).await;
                 return Err(failed(peer, refusal.to_string(), false));
             }
         }

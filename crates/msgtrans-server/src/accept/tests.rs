@@ -5,10 +5,10 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use msgtrans_actor::{Elapsed, Timers};
 use msgtrans_core::ConnectError;
 use msgtrans_transport::{Connection, Handshake};
 use tokio::sync::Semaphore;
-use tokio::time::error::Elapsed;
 use tokio::time::{Instant, advance, sleep};
 
 use super::in_turn;
@@ -22,7 +22,8 @@ fn begin(
     begun: bool,
     handshake: Handshake,
 ) -> impl Future<Output = Shaken> + '_ {
-    in_turn(places, begun, handshake, Instant::now(), LIMIT)
+    let timers = Timers::start();
+    async move { in_turn(&timers, places, begun, handshake, Instant::now(), LIMIT).await }
 }
 
 fn poll_once(future: Pin<&mut impl Future<Output = Shaken>>) -> Poll<Shaken> {

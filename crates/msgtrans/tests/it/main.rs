@@ -17,3 +17,4 @@ mod raw;
 mod requests;
 mod stalled;
 mod support;
+mod timerless;

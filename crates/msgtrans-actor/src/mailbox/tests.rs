@@ -35,7 +35,7 @@ fn take_all(mailbox: &Box10) -> Vec<u32> {
 fn take_commands(mailbox: &Box10) -> Vec<&'static str> {
     let mut into = Vec::new();
     mailbox.take_commands(&mut into);
-    into.into()
+    into
 }
 
 /// A waiting sender: its future, polled once with a waker of its own.

@@ -128,15 +128,12 @@ impl Shared {
         (!self.mailbox.is_signalled() && direct.idle.load(Ordering::Acquire)).then_some(direct)
     }
 
-    /// Sends a prepared packet past the task, if it can go there now.
+    /// Sends a prepared packet past the task, if there is room now.
     ///
     /// # Errors
     /// The packet comes back.
     #[inline]
-    pub(crate) fn send_direct(&self, packet: Packet) -> Result<(), Packet> {
-        let Some(direct) = self.direct() else {
-            return Err(packet);
-        };
+    pub(crate) fn send_direct(&self, direct: &Direct, packet: Packet) -> Result<(), Packet> {
         let bytes = packet.queued_bytes();
         direct.way.try_send(packet)?;
         self.runtime.stats.sent_past(bytes);

@@ -407,10 +407,13 @@ impl Session {
             if let Err(kind) = check_type(&packet).and_then(|()| self.shared.prepare(&mut packet)) {
                 return Err(SendError::new(kind, packet));
             }
-            let packet = match self.shared.send_direct(packet) {
-                Ok(()) => return Ok(()),
-                Err(packet) => packet,
-            };
+            // The way is looked for first: a packet that is moved into a call and out again costs as much as its encoding.
+            if let Some(direct) = self.shared.direct() {
+                match self.shared.send_direct(direct, packet) {
+                    Ok(()) => return Ok(()),
+                    Err(back) => packet = back,
+                }
+            }
             match pass::offer(&self.shared, &packet) {
                 Offered::Taken => Ok(()),
                 Offered::Invalid(error) => Err(SendError::new(*error, packet)),
@@ -427,10 +430,12 @@ impl Session {
         if let Err(kind) = check_type(&packet).and_then(|()| self.shared.prepare(&mut packet)) {
             return Err(SendError::new(kind, packet));
         }
-        let packet = match self.shared.send_direct(packet) {
-            Ok(()) => return Ok(()),
-            Err(packet) => packet,
-        };
+        if let Some(direct) = self.shared.direct() {
+            match self.shared.send_direct(direct, packet) {
+                Ok(()) => return Ok(()),
+                Err(back) => packet = back,
+            }
+        }
         match pass::offer(&self.shared, &packet) {
             Offered::Taken => Ok(()),
             Offered::Invalid(error) => Err(SendError::new(*error, packet)),

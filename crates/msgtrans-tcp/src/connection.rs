@@ -21,9 +21,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Frames on a TLS stream. A peer that goes without close_notify is an error while reading, wherever it goes: anybody
 /// on the way could have cut the stream. While closing, it is gone, which is what was waited for.
-pub(crate) struct TlsConnection<S>(pub(crate) StreamConnection<S>);
+pub(crate) struct TlsConnection<S: 'static>(pub(crate) StreamConnection<S>);
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for TlsConnection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for TlsConnection<S> {
     fn poll_recv(
         &mut self,
         cx: &mut Context<'_>,

@@ -11,7 +11,8 @@
 )]
 
 use msgtrans_core::{ConnectError, ConnectionInfo, PeerAddress, WireVersions};
-use msgtrans_transport::socket::{dial, may_read, tcp_peer_gone};
+use msgtrans_transport::probe;
+use msgtrans_transport::socket::dial;
 use msgtrans_transport::{
     BoxFuture, Connection, Connector, DialContext, ProtocolConfig, StreamConnection,
 };
@@ -53,8 +54,7 @@ impl Connector for TcpClientConfig {
             }
             let info = ConnectionInfo::new(SCHEME, peer);
             let connection = StreamConnection::new(stream, info, accept, context.limits, false)
-                .with_peer_gone(tcp_peer_gone)
-                .with_readiness(may_read);
+                .with_probe(&probe::TCP);
             Ok(Box::new(connection) as Box<dyn Connection>)
         })
     }

@@ -19,7 +19,8 @@ use std::task::{Context, Poll, ready};
 use msgtrans_core::{BindError, ConnectionInfo, Limits, PeerAddress, WireVersions};
 #[cfg(feature = "tls")]
 use msgtrans_tls::rustls::ServerConfig;
-use msgtrans_transport::socket::{TcpOptions, listen, may_read, tcp_peer_gone};
+use msgtrans_transport::probe;
+use msgtrans_transport::socket::{TcpOptions, listen};
 use msgtrans_transport::{
     AcceptError, BoxFuture, Endpoint, Incoming, ListenContext, Listener, ProtocolConfig,
     ServerProtocol, StreamConnection,
@@ -108,8 +109,7 @@ impl Listener for SocketListener {
         }
         let info = ConnectionInfo::new(SCHEME, peer);
         let connection = StreamConnection::new(stream, info, self.accept, self.limits, false)
-            .with_peer_gone(tcp_peer_gone)
-            .with_readiness(may_read);
+            .with_probe(&probe::TCP);
         Poll::Ready(Ok(Incoming::Connection(Box::new(connection))))
     }
 

@@ -18,6 +18,7 @@ use msgtrans_core::{ConfigError, ConnectError, ConnectionInfo, PeerAddress};
 use msgtrans_core::{Limits, WireVersion, WireVersions};
 use msgtrans_tls::rustls::{ClientConfig, ServerConfig};
 use msgtrans_tls::{ClientTls, Identity, Roots, ServerTls, SpkiPin};
+use msgtrans_transport::Probe;
 use msgtrans_transport::socket::{first_bytes, tcp_peer_gone};
 use msgtrans_transport::{Connection, Endpoint, EndpointOptions, StreamConnection};
 use tokio::net::TcpStream;
@@ -241,8 +242,10 @@ impl ClientTlsSource {
         let alpn = stream.get_ref().1.alpn_protocol();
         let (info, accept) = agreed(alpn, peer, wire);
         Ok(Box::new(TlsConnection(
-            StreamConnection::new(stream, info, accept, limits, true)
-                .with_peer_gone(|stream| tcp_peer_gone(stream.get_ref().0)),
+            StreamConnection::new(stream, info, accept, limits, true).with_probe(&Probe {
+                peer_gone: |stream| tcp_peer_gone(stream.get_ref().0),
+                ..Probe::NONE
+            }),
         )))
     }
 }
@@ -263,8 +266,10 @@ pub(crate) async fn accept(
     let alpn = stream.get_ref().1.alpn_protocol();
     let (info, accept) = agreed(alpn, peer, wire);
     Ok(Box::new(TlsConnection(
-        StreamConnection::new(stream, info, accept, limits, true)
-            .with_peer_gone(|stream| tcp_peer_gone(stream.get_ref().0)),
+        StreamConnection::new(stream, info, accept, limits, true).with_probe(&Probe {
+            peer_gone: |stream| tcp_peer_gone(stream.get_ref().0),
+            ..Probe::NONE
+        }),
     )))
 }
 

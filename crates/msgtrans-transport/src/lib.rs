@@ -15,6 +15,7 @@ mod connection;
 mod endpoint;
 mod listener;
 mod outbound;
+pub mod probe;
 mod protocol;
 mod shortcut;
 pub mod socket;
@@ -24,9 +25,10 @@ pub use connection::{Connection, ConnectionError, Progress, Received};
 pub use endpoint::{Endpoint, EndpointOptions, ParseEndpointError};
 pub use listener::{AcceptError, Handshake, Incoming, Listener};
 pub use outbound::{Confirmation, Confirmed, Framing, OutboundBatch};
+pub use probe::Probe;
 pub use protocol::{
     BoxFuture, Connector, DialContext, IntoConnector, IntoServerProtocol, ListenContext,
     ProtocolConfig, Schemes, ServerProtocol,
 };
 pub use shortcut::{Inlet, Shortcut};
-pub use stream::StreamConnection;
+pub use stream::{StreamConnection, poll_write};

@@ -63,12 +63,6 @@ pub fn read_closed(ready: impl Future<Output = io::Result<Ready>>) -> bool {
     }
 }
 
-/// Whether a read may bring something: no system call, and no waker is stored. For
-/// [`StreamConnection::with_readiness`](crate::StreamConnection::with_readiness).
-pub fn may_read(stream: &TcpStream) -> bool {
-    stream.try_io(Interest::READABLE, || Ok(())).is_ok()
-}
-
 /// Options of a TCP socket, the same for every protocol over TCP. In a URL: `nodelay`, `keepalive`, `send_buffer`,
 /// `recv_buffer`, and for listeners `backlog`, `reuse_port`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,6 +26,7 @@ use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use crate::connection::{Connection, ConnectionError, Progress, Received};
 use crate::outbound::{Framing, OutboundBatch};
+use crate::probe::Probe;
 
 /// Reads that bring no whole packet before a call lets others run: a peer that trickles must not hold the thread.
 const READS_MAX: usize = 16;
@@ -38,7 +39,7 @@ const LINGER_BYTES_MAX: u64 = 64 * 1024;
 /// Holds no buffer while idle: reads go into a buffer leased from the worker once the stream is readable, packets are
 /// slices of it, and an incomplete frame is copied out, a large one into a buffer of the pool.
 #[derive(Debug)]
-pub struct StreamConnection<S> {
+pub struct StreamConnection<S: 'static> {
     stream: S,
     /// Boxed with what only moving sessions touch, so that the connection stays small in the session's task.
     decoder: Decoder,
@@ -49,14 +50,21 @@ pub struct StreamConnection<S> {
     version: Option<WireVersion>,
     ended: bool,
     closing: Option<Closing>,
-    /// Whether the stream's peer has gone, as far as the stream knows without being read.
-    peer_gone: fn(&S) -> bool,
-    /// Says without a system call whether a read may bring something.
-    may_read: fn(&S) -> bool,
-    /// Whom the last read that found nothing told the stream to wake.
+    probe: &'static Probe<S>,
+    /// Whom the last look that found nothing told the stream to wake.
     reader: Option<Waker>,
-    /// Whether the last read was that one.
-    waits: bool,
+    found: Found,
+}
+
+/// What the last look at the stream found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// More than there was room for, as far as is known.
+    More,
+    /// All that there was.
+    Last,
+    /// Nothing: the stream will wake the reader.
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -65,7 +73,7 @@ enum Closing {
     Discard { left: u64 },
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamConnection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamConnection<S> {
     /// A connection whose first frame must be of a version in `accept`, within `limits`.
     ///
     /// `buffered` says whether written bytes reach the peer only after a flush (TLS); then confirmations wait for it.
@@ -85,40 +93,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamConnection<S> {
             version: None,
             ended: false,
             closing: None,
-            peer_gone: |_| false,
-            may_read: |_| true,
+            probe: &Probe::NONE,
             reader: None,
-            waits: false,
+            found: Found::More,
         }
     }
 
-    /// Asks `peer_gone` whether the peer has ended its side, where nothing is read for a while: see
-    /// [`Connection::peer_gone`], and [`tcp_peer_gone`](crate::socket::tcp_peer_gone).
+    /// Asks `probe` where a system call can be spared. Then a session that was woken to write does not poll the stream
+    /// for reading as well, and behind a read that was short no buffer is leased to find nothing.
     #[must_use]
-    pub fn with_peer_gone(mut self, peer_gone: fn(&S) -> bool) -> Self {
-        self.peer_gone = peer_gone;
-        self
-    }
-
-    /// Tells whether a read may bring something, without a system call and without storing a waker; it may say yes too
-    /// often. Then a session that was woken to write does not poll the stream for reading as well.
-    #[must_use]
-    pub fn with_readiness(mut self, may_read: fn(&S) -> bool) -> Self {
-        self.may_read = may_read;
+    pub fn with_probe(mut self, probe: &'static Probe<S>) -> Self {
+        self.probe = probe;
         self
     }
 
     /// One read to where the decoder wants it.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionError>> {
-        // What woke the task was something else: its waker still lies where the last read left it.
-        if self.waits && self.is_reader(cx) && !(self.may_read)(&self.stream) {
-            return Poll::Pending;
-        }
-        let read = self.poll_read_now(cx);
-        // A task that has used up its share of the scheduler is told to wait, and no waker is stored.
-        self.waits = read.is_pending() && has_budget_remaining();
-        if self.waits && !self.is_reader(cx) {
-            self.reader = Some(cx.waker().clone());
+        let read = match self.found {
+            // What woke the task was something else: its waker still lies where the last look left it.
+            Found::Nothing if self.is_reader(cx) && !(self.probe.may_read)(&self.stream) => {
+                return Poll::Pending;
+            }
+            Found::Last if (self.probe.poll_readable)(&self.stream, cx).is_pending() => {
+                Poll::Pending
+            }
+            _ => self.poll_read_now(cx),
+        };
+        if read.is_pending() {
+            // A task that has used up its share of the scheduler is told to wait, and no waker is stored.
+            self.found = if has_budget_remaining() {
+                Found::Nothing
+            } else {
+                Found::More
+            };
+            if !self.is_reader(cx) {
+                self.reader = Some(cx.waker().clone());
+            }
         }
         read
     }
@@ -130,12 +140,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamConnection<S> {
 
     fn poll_read_now(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionError>> {
         let stream = Pin::new(&mut self.stream);
-        let count = match self.decoder.read_target() {
-            ReadTarget::Direct(max) => ready!(poll_read_buf(
-                stream,
-                cx,
-                &mut self.decoder.direct_buffer().limit(max)
-            ))?,
+        let (count, room) = match self.decoder.read_target() {
+            ReadTarget::Direct(max) => {
+                let buffer = &mut self.decoder.direct_buffer().limit(max);
+                (ready!(poll_read_buf(stream, cx, buffer))?, max)
+            }
             ReadTarget::Shared => {
                 let decoder = &mut self.decoder;
                 let read = worker::with_read_buffer(|buffer| {
@@ -143,16 +152,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamConnection<S> {
                     decoder.push(buffer.split().freeze());
                     Poll::Ready(Ok::<_, io::Error>(count))
                 });
-                ready!(read)?
+                (ready!(read)?, worker::READ_BUFFER_LEN)
             }
+        };
+        self.found = if count < room {
+            Found::Last
+        } else {
+            Found::More
         };
         self.progress.read = self.progress.read.saturating_add(count as u64);
         Poll::Ready(Ok(count))
     }
 }
 
-/// One write of what is there.
-fn poll_write<S: AsyncWrite + Unpin>(
+/// One write of what is there, at most; returns how much was taken.
+///
+/// # Errors
+/// The stream's own.
+pub fn poll_write<S: AsyncWrite + Unpin>(
     stream: &mut S,
     cx: &mut Context<'_>,
     out: &mut OutBuffer,
@@ -166,7 +183,7 @@ fn poll_write<S: AsyncWrite + Unpin>(
     Poll::Ready(Ok(count))
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for StreamConnection<S> {
     fn poll_recv(
         &mut self,
         cx: &mut Context<'_>,
@@ -289,7 +306,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
     }
 
     fn peer_gone(&self) -> bool {
-        self.ended || (self.peer_gone)(&self.stream)
+        self.ended || (self.probe.peer_gone)(&self.stream)
     }
 
     fn info(&self) -> &ConnectionInfo {

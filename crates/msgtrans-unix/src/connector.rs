@@ -18,7 +18,6 @@ use msgtrans_core::{ConnectError, ConnectionInfo, PeerAddress, WireVersions};
 use msgtrans_transport::{
     BoxFuture, Connection, Connector, DialContext, ProtocolConfig, StreamConnection,
 };
-use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::time::sleep;
 
@@ -47,8 +46,7 @@ impl Connector for UnixClientConfig {
             let peer = PeerAddress::Local(self.path().to_string_lossy().into_owned());
             let info = ConnectionInfo::new(SCHEME, peer);
             let connection = StreamConnection::new(stream, info, accept, context.limits, false)
-                .with_peer_gone(crate::peer_gone)
-                .with_readiness(|stream| stream.try_io(Interest::READABLE, || Ok(())).is_ok());
+                .with_probe(&crate::PROBE);
             Ok(Box::new(connection) as Box<dyn Connection>)
         })
     }

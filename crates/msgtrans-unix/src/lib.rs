@@ -14,12 +14,19 @@ mod connector;
 mod listener;
 mod socket_file;
 
+use msgtrans_transport::Probe;
+use msgtrans_transport::socket::read_closed;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+
 pub use config::{UnixClientConfig, UnixServerConfig};
 
 /// The URL scheme of this protocol.
 pub const SCHEME: &str = "unix";
 
-/// Whether the peer of `stream` has ended its side, however much of what it sent lies unread.
-fn peer_gone(stream: &tokio::net::UnixStream) -> bool {
-    msgtrans_transport::socket::read_closed(stream.ready(tokio::io::Interest::READABLE))
-}
+/// What a socket tells.
+const PROBE: Probe<UnixStream> = Probe {
+    peer_gone: |stream| read_closed(stream.ready(Interest::READABLE)),
+    may_read: |stream| stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+    poll_readable: |stream, cx| stream.poll_read_ready(cx).map(drop),
+};

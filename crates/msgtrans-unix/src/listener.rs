@@ -18,7 +18,6 @@ use msgtrans_transport::{
     AcceptError, BoxFuture, Endpoint, Incoming, ListenContext, Listener, ProtocolConfig,
     ServerProtocol, StreamConnection,
 };
-use tokio::io::Interest;
 use tokio::net::UnixListener;
 
 use crate::config::endpoint_of;
@@ -72,8 +71,7 @@ impl Listener for UnixSocketListener {
         let peer = PeerAddress::Local(self.local.path().to_owned());
         let info = ConnectionInfo::new(SCHEME, peer);
         let connection = StreamConnection::new(stream, info, self.accept, self.limits, false)
-            .with_peer_gone(crate::peer_gone)
-            .with_readiness(|stream| stream.try_io(Interest::READABLE, || Ok(())).is_ok());
+            .with_probe(&crate::PROBE);
         Poll::Ready(Ok(Incoming::Connection(Box::new(connection))))
     }
 

@@ -21,7 +21,9 @@ use msgtrans_core::{
     PacketBatch, PlainHeader, WireVersion, WireVersions,
 };
 use msgtrans_mempool::worker;
-use msgtrans_transport::{Connection, ConnectionError, Framing, OutboundBatch, Progress, Received};
+use msgtrans_transport::{
+    Connection, ConnectionError, Framing, OutboundBatch, Probe, Progress, Received, poll_write,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
@@ -45,7 +47,7 @@ const RUN_MAX: usize = 32;
 /// Pings are answered inside [`poll_recv`](Connection::poll_recv), the most recent one where several
 /// wait. Holds no buffer while idle: what a read cuts off moves into memory of its own.
 #[derive(Debug)]
-pub struct WebSocketConnection<S> {
+pub struct WebSocketConnection<S: 'static> {
     stream: S,
     role: Role,
     reader: MessageReader,
@@ -76,8 +78,9 @@ pub struct WebSocketConnection<S> {
     /// its rest.
     mid_batch: bool,
     closing: Closing,
-    /// Whether the stream's peer has gone, as far as the stream knows without being read.
-    peer_gone: fn(&S) -> bool,
+    /// Whether the last read that brought something left nothing behind, or nothing has come since.
+    drained: bool,
+    probe: &'static Probe<S>,
 }
 
 /// What ended reading.
@@ -96,7 +99,7 @@ enum Closing {
     Shutdown,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WebSocketConnection<S> {
     /// A connection on `stream` behind its upgrade, whose first frame must be of a version in `accept`
     /// within `limits`.
     ///
@@ -136,15 +139,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             control: None,
             mid_batch: false,
             closing: Closing::Open,
-            peer_gone: |_| false,
+            drained: false,
+            probe: &Probe::NONE,
         }
     }
 
-    /// Asks `peer_gone` whether the peer has ended its side, where nothing is read for a while: see
-    /// [`Connection::peer_gone`].
+    /// Asks `probe` where a system call can be spared, and the lease of a buffer with it.
     #[must_use]
-    pub fn with_peer_gone(mut self, peer_gone: fn(&S) -> bool) -> Self {
-        self.peer_gone = peer_gone;
+    pub fn with_probe(mut self, probe: &'static Probe<S>) -> Self {
+        self.probe = probe;
         self
     }
 
@@ -360,9 +363,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
         cx: &mut Context<'_>,
         into: &mut PacketBatch,
     ) -> Poll<Result<usize, ConnectionError>> {
+        // Two looks are cheaper than a read that finds nothing, for which a buffer is leased; the first of them stores no
+        // waker, and is all that a task pays that was woken to read.
+        if self.drained
+            && !(self.probe.may_read)(&self.stream)
+            && (self.probe.poll_readable)(&self.stream, cx).is_pending()
+        {
+            return Poll::Pending;
+        }
         let stream = Pin::new(&mut self.stream);
         let direct = self.reader.direct_len();
-        let count = if direct > 0 {
+        let (count, room) = if direct > 0 {
             let buffer = self.reader.direct_buffer();
             let count = ready!(poll_read_buf(stream, cx, &mut buffer.limit(direct)))?;
             match self.reader.take_direct(count) {
@@ -370,7 +381,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
                 Ok(None) => {}
                 Err(error) => self.fail(Failure::Message(error)),
             }
-            count
+            (count, direct)
         } else {
             let chunk = &mut self.chunk;
             let read = worker::with_read_buffer(|buffer| {
@@ -378,8 +389,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
                 *chunk = buffer.split();
                 Poll::Ready(Ok::<_, io::Error>(count))
             });
-            ready!(read)?
+            (ready!(read)?, worker::READ_BUFFER_LEN)
         };
+        self.drained = count < room;
         self.progress.read = self.progress.read.saturating_add(count as u64);
         Poll::Ready(Ok(count))
     }
@@ -461,7 +473,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for WebSocketConnection<S> {
     fn poll_recv(
         &mut self,
         cx: &mut Context<'_>,
@@ -510,8 +522,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
         }
         while !from.bytes_mut().is_empty() {
             self.mid_batch = true;
-            let stream = Pin::new(&mut self.stream);
-            let count = ready!(poll_write_buf(stream, cx, from.bytes_mut()))?;
+            let count = ready!(poll_write(&mut self.stream, cx, from.bytes_mut()))?;
             if count == 0 {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
             }
@@ -591,7 +602,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
     }
 
     fn peer_gone(&self) -> bool {
-        self.ended || self.peer_closed || (self.peer_gone)(&self.stream)
+        self.ended || self.peer_closed || (self.probe.peer_gone)(&self.stream)
     }
 
     fn incomplete(&self) -> Option<usize> {

@@ -1,7 +1,10 @@
 //! The client's side of the seam: dial, TLS where asked for, upgrade.
 
 use msgtrans_core::{ConnectError, ConnectionInfo, PeerAddress, WireVersions};
-use msgtrans_transport::socket::{dial, tcp_peer_gone};
+use msgtrans_transport::probe::{self, Probe};
+use msgtrans_transport::socket::dial;
+#[cfg(feature = "tls")]
+use msgtrans_transport::socket::tcp_peer_gone;
 use msgtrans_transport::{BoxFuture, Connection, Connector, DialContext, ProtocolConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -29,9 +32,17 @@ impl Connector for WebSocketClientConfig {
             if let Some(tls) = &self.tls {
                 let stream = tls.connect(stream, &address).await?;
                 let info = ConnectionInfo::new(SCHEME_TLS, peer).secure();
-                return upgrade(self, stream, info, context, true, |stream| {
-                    tcp_peer_gone(stream.get_ref().0)
-                })
+                return upgrade(
+                    self,
+                    stream,
+                    info,
+                    context,
+                    true,
+                    &Probe {
+                        peer_gone: |stream| tcp_peer_gone(stream.get_ref().0),
+                        ..Probe::NONE
+                    },
+                )
                 .await;
             }
             upgrade(
@@ -40,7 +51,7 @@ impl Connector for WebSocketClientConfig {
                 ConnectionInfo::new(SCHEME, peer),
                 context,
                 false,
-                tcp_peer_gone,
+                &probe::TCP,
             )
             .await
         })
@@ -57,7 +68,7 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     info: ConnectionInfo,
     context: &DialContext,
     buffered: bool,
-    peer_gone: fn(&S) -> bool,
+    probe: &'static Probe<S>,
 ) -> Result<Box<dyn Connection>, ConnectError> {
     // A client that offers both versions says in the context which one this attempt is for.
     let wire = match config.wire {
@@ -79,5 +90,5 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         context.limits,
         buffered,
     );
-    Ok(Box::new(connection.with_peer_gone(peer_gone)))
+    Ok(Box::new(connection.with_probe(probe)))
 }

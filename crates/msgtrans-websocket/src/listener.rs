@@ -7,7 +7,10 @@ use std::task::{Context, Poll, ready};
 use msgtrans_core::{BindError, ConnectError, ConnectionInfo, Limits, PeerAddress, WireVersions};
 #[cfg(feature = "tls")]
 use msgtrans_tls::rustls::ServerConfig;
-use msgtrans_transport::socket::{TcpOptions, first_bytes, listen, tcp_peer_gone};
+use msgtrans_transport::probe::{self, Probe};
+#[cfg(feature = "tls")]
+use msgtrans_transport::socket::tcp_peer_gone;
+use msgtrans_transport::socket::{TcpOptions, first_bytes, listen};
 use msgtrans_transport::{
     AcceptError, BoxFuture, Connection, Endpoint, Incoming, ListenContext, Listener,
     ProtocolConfig, ServerProtocol,
@@ -143,7 +146,10 @@ async fn shake_hands(
             info,
             &shared,
             true,
-            |stream| tcp_peer_gone(stream.get_ref().0),
+            &Probe {
+                peer_gone: |stream| tcp_peer_gone(stream.get_ref().0),
+                ..Probe::NONE
+            },
         ));
     }
     let upgraded = upgrade::accept(&mut stream, &peer, &shared.policy).await?;
@@ -154,7 +160,7 @@ async fn shake_hands(
         info,
         &shared,
         false,
-        tcp_peer_gone,
+        &probe::TCP,
     ))
 }
 
@@ -164,7 +170,7 @@ fn connection<S>(
     info: ConnectionInfo,
     shared: &Shared,
     buffered: bool,
-    peer_gone: fn(&S) -> bool,
+    probe: &'static Probe<S>,
 ) -> Box<dyn Connection>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -182,5 +188,5 @@ where
         shared.limits,
         buffered,
     );
-    Box::new(connection.with_peer_gone(peer_gone))
+    Box::new(connection.with_probe(probe))
 }

@@ -107,8 +107,11 @@ impl RequestFuture {
             shared.deadlines_changed.store(true, Ordering::Release);
         }
         let prepared = shared.prepare(&mut packet);
-        if timed && prepared.is_ok() {
-            match shared.send_direct(packet) {
+        if timed
+            && prepared.is_ok()
+            && let Some(direct) = shared.direct()
+        {
+            match shared.send_direct(direct, packet) {
                 Ok(()) => {
                     self.stage = Stage::Waiting;
                     return Ok(());

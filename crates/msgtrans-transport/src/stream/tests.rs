@@ -521,7 +521,7 @@ async fn sockets() -> (StreamConnection<tokio::net::TcpStream>, std::net::TcpStr
     let info = ConnectionInfo::new("test", PeerAddress::Socket(address));
     let mut connection =
         StreamConnection::new(stream, info, WireVersions::Any, Limits::default(), false)
-            .with_readiness(crate::socket::may_read);
+            .with_probe(&crate::probe::TCP);
     connection.set_wire(WireVersion::V2, Limits::default());
     (connection, peer)
 }
@@ -582,8 +582,12 @@ fn a_stream_that_has_nothing_is_not_read_for_a_task_that_it_wakes_already() {
         reads: [None, Some(encoded(&[packet(1, 64)]))].into(),
         ..Scripted::default()
     };
+    const EMPTY: Probe<Scripted> = Probe {
+        may_read: |_| false,
+        ..Probe::NONE
+    };
     let mut batch = PacketBatch::new();
-    let mut connection = connection(script(), WireVersion::V2).with_readiness(|_| false);
+    let mut connection = connection(script(), WireVersion::V2).with_probe(&EMPTY);
     let [known, other] = [(); 2].map(|()| Waker::from(Arc::<Count>::default()));
     let mut cx = Context::from_waker(&known);
     for _ in 0..3 {
@@ -619,4 +623,28 @@ async fn a_task_that_had_no_share_left_is_woken_by_the_next_bytes() {
         peer.write_all(&encoded(&[packet(7, 64)])).expect("written");
     });
     assert_eq!(ids, [7]);
+}
+
+#[test]
+fn behind_a_short_read_a_stream_that_has_nothing_is_asked_and_not_read() {
+    const ASKED: Probe<Scripted> = Probe {
+        poll_readable: |_, _| Poll::Pending,
+        ..Probe::NONE
+    };
+    let script = Scripted {
+        reads: [Some(encoded(&[packet(1, 64)])), None].into(),
+        ..Scripted::default()
+    };
+    let mut batch = PacketBatch::new();
+    let mut connection = connection(script, WireVersion::V2).with_probe(&ASKED);
+    let mut cx = Context::from_waker(Waker::noop());
+    let received = connection.poll_recv(&mut cx, usize::MAX, &mut batch);
+    assert!(received.is_ready(), "{received:?}");
+    let received = connection.poll_recv(&mut cx, usize::MAX, &mut batch);
+    assert!(received.is_pending(), "{received:?}");
+    assert_eq!(
+        connection.stream.reads.len(),
+        1,
+        "what comes next is unread"
+    );
 }

@@ -10,6 +10,7 @@ use msgtrans::{
     Packet, QuicServerConfig, TcpServerConfig, TransportClient, TransportServer,
     WebSocketServerConfig,
 };
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
 
@@ -62,6 +63,8 @@ async fn clients_of_a_killed_server_fail_what_waited_and_are_all_back_within_a_m
     );
     let answered = Arc::new(AtomicU64::new(0));
     let mut clients = JoinSet::new();
+    // So many come in at a time as a server's listener has patience for.
+    let (doors, inside) = (Arc::new(Semaphore::new(64)), Arc::new(AtomicU64::new(0)));
     for url in &urls {
         let secure = !url.starts_with("tcp") && !url.starts_with("ws:");
         let url = format!("{url}{}", if secure { "?insecure=true" } else { "" });
@@ -71,10 +74,14 @@ async fn clients_of_a_killed_server_fail_what_waited_and_are_all_back_within_a_m
                 .heartbeat(Duration::from_secs(5))
                 .request_timeout(Duration::from_secs(5));
             let client = client.build().await.expect("valid");
-            client.connect().await.expect("connected");
             let (killed, restarted) = (killed.clone(), restarted.clone());
             let (answered, name) = (answered.clone(), url.clone());
+            let (doors, inside) = (doors.clone(), inside.clone());
             clients.spawn(async move {
+                let door = doors.acquire().await.expect("never closed");
+                client.connect().await.expect("connected");
+                drop(door);
+                inside.fetch_add(1, Ordering::Relaxed);
                 let mut ticks = interval(Duration::from_millis(20));
                 let (mut failed, mut number) = (0_u64, 0_u64);
                 loop {
@@ -105,6 +112,14 @@ async fn clients_of_a_killed_server_fail_what_waited_and_are_all_back_within_a_m
         }
     }
     let all = each * urls.len();
+    let mut before = 0;
+    while before < all as u64 {
+        until("one more inside", || {
+            inside.load(Ordering::Relaxed) > before
+        })
+        .await;
+        before = inside.load(Ordering::Relaxed);
+    }
     until("traffic", || {
         answered.load(Ordering::Relaxed) > 20 * all as u64
     })

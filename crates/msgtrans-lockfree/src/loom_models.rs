@@ -3,12 +3,16 @@
 //! `RUSTFLAGS="--cfg msgtrans_loom" CARGO_TARGET_DIR=target/loom cargo test -p msgtrans-lockfree --release loom`
 //!
 //! What they cannot see: crossbeam's queues and epochs are replaced by stand-ins (see `primitive` and
-//! `map::reclaim`), so the models check what this crate builds on them.
+//! `map::reclaim`), so the models check what this crate builds on them; and the kernel's barrier is a fence.
 
+use crate::map::grace::Records;
 use crate::{Counter, Histogram, LockFreeHashMap, LockFreeQueue, PushError, WakeCell, WriteToken};
 use loom::sync::Arc;
 use loom::sync::Notify;
-use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use loom::sync::atomic::{
+    AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use loom::thread;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -470,6 +474,81 @@ fn map_walk_from_further_ahead_passes_a_slot_that_is_being_put_in() {
             entries(&map),
             [(1, 1), (5, 5), (10, 10), (11, 12), (15, 15)]
         );
+    });
+}
+
+// What waits for those who look at a map
+
+/// What a reader may find and a writer takes out; loom sees who reads it and who frees it.
+struct Linked {
+    records: Records,
+    link: AtomicUsize,
+    node: loom::cell::UnsafeCell<u64>,
+}
+
+impl Linked {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            records: Records::new(),
+            link: AtomicUsize::new(1),
+            node: loom::cell::UnsafeCell::new(7),
+        })
+    }
+
+    #[expect(unsafe_code, reason = "the models show to loom that a node is read")]
+    fn look(&self) {
+        let record = self.records.take();
+        let after = record.enter().expect("it does not look yet");
+        if self.link.load(Acquire) == 1 {
+            // SAFETY: not freed while this thread looks; loom reports it otherwise.
+            assert_eq!(self.node.with(|node| unsafe { *node }), 7);
+        }
+        record.leave(after);
+        record.give_back();
+    }
+
+    #[expect(unsafe_code, reason = "the models show to loom that a node is freed")]
+    fn unlink_and_free(&self) {
+        self.link.store(0, Release);
+        let mut looking = self.records.looking().expect("a fence always answers");
+        while !looking.is_over() {
+            thread::yield_now();
+        }
+        // SAFETY: everybody who found it has left; loom reports it otherwise.
+        self.node.with_mut(|node| unsafe { *node = 0 });
+    }
+}
+
+#[test]
+fn map_nothing_is_freed_while_somebody_looks_at_it() {
+    model(3, || {
+        let linked = Linked::new();
+        let reader = {
+            let linked = linked.clone();
+            thread::spawn(move || {
+                linked.look();
+                linked.look();
+            })
+        };
+        linked.unlink_and_free();
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn map_a_record_that_is_used_again_still_shows_who_looks() {
+    model(2, || {
+        let linked = Linked::new();
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let linked = linked.clone();
+                thread::spawn(move || linked.look())
+            })
+            .collect();
+        linked.unlink_and_free();
+        for reader in readers {
+            reader.join().unwrap();
+        }
     });
 }
 

@@ -1,36 +1,41 @@
 //! Retired nodes wait on the thread that retired them, and are freed there.
 //!
-//! crossbeam-epoch would have them freed by whichever thread collects next: every other line of node and value then moves
-//! to another core, and comes back to be used again. Here it only says *when*: a batch of nodes is closed with one
-//! deferred call, and when that call has run, no guard of the time of the closing is left, whoever ran it.
+//! Freed by whichever thread comes next, every other line of node and value would move to another core, and come back
+//! to be used again. `grace` says when a batch may go. What a thread leaves behind, and what is more than it keeps,
+//! is freed by whoever finds it.
 
-use super::reclaim::{Guard, pin};
+use super::grace::{Guard, Since};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// Nodes that are closed together.
-const BATCH: usize = 64;
+/// Nodes that are closed together, because each batch asks the kernel once.
+const BATCH: usize = 128;
 
 /// Closed batches that wait on a thread at most; with more, readers are slow to leave, and all threads share the work.
 const WAITING_MAX: usize = 8;
 
-/// More than one, so that what has gathered while a reader was slow becomes less.
-const FREED_PER_RETIRED: usize = 2;
+/// So often does a reader look for what others have left behind.
+const LOOKS_PER_VISIT: u64 = 1024;
+
+/// How often `flush` looks whether the readers of the moment have left.
+const FLUSH_LOOKS: usize = 64;
 
 /// A node, and how to free it.
 type Retired = (*mut (), unsafe fn(*mut ()));
 
+/// Nodes that were retired before a moment.
+struct Batch {
+    since: Since,
+    nodes: Vec<Retired>,
+}
+
 struct Limbo {
     open: RefCell<Vec<Retired>>,
     // In the order in which they were closed.
-    closed: RefCell<VecDeque<Vec<Retired>>>,
-    // How many of the closed batches have been taken off the front.
-    freed: Cell<usize>,
-    // Written by the deferred calls, one each; read by the thread.
-    ripe: Arc<AtomicUsize>,
-    // Ripe nodes, freed a few at a time: what an allocator keeps for a thread is soon full.
+    closed: RefCell<VecDeque<Batch>>,
+    // Nodes whose time has come, freed a few at a time: what an allocator keeps for a thread is soon full.
     leaving: RefCell<Vec<Retired>>,
     // A destructor may write to a map, and must not begin to free as well.
     freeing: Cell<bool>,
@@ -39,31 +44,25 @@ struct Limbo {
 }
 
 thread_local! {
-    static LIMBO: Limbo = Limbo {
-        open: RefCell::default(),
-        closed: RefCell::default(),
-        freed: Cell::new(0),
-        ripe: Arc::default(),
-        leaving: RefCell::default(),
-        freeing: Cell::new(false),
-        spare: Cell::default(),
+    static LIMBO: Limbo = const {
+        Limbo {
+            open: RefCell::new(Vec::new()),
+            closed: RefCell::new(VecDeque::new()),
+            leaving: RefCell::new(Vec::new()),
+            freeing: Cell::new(false),
+            spare: Cell::new(Vec::new()),
+        }
     };
 }
 
-/// Nodes that nobody can reach any more.
-struct Garbage(Vec<Retired>);
-
-// SAFETY: `retire`'s caller vouches that a node may be freed on any thread.
-unsafe impl Send for Garbage {}
-
-impl Garbage {
-    fn free(&mut self) {
-        // A destructor that panics leaks what is left here, nothing else.
-        while let Some((node, free)) = self.0.pop() {
-            // SAFETY: `retire`'s caller vouched for the node, and each is popped once.
-            unsafe { free(node) };
-        }
+/// Begins a look at a map.
+#[inline(always)]
+pub(crate) fn pin() -> Guard {
+    let guard = super::grace::pin();
+    if guard.is_one_in(LOOKS_PER_VISIT) {
+        left::visit();
     }
+    guard
 }
 
 /// Frees `node` with `free` after all guards that exist now are gone.
@@ -72,92 +71,109 @@ impl Garbage {
 /// `node` is no longer reachable for threads that pin from now on, is retired once, and `free` may
 /// run on another thread at any later time.
 #[inline]
-pub(crate) unsafe fn retire(guard: &Guard, node: *mut (), free: unsafe fn(*mut ())) {
+pub(crate) unsafe fn retire(_: &Guard, node: *mut (), free: unsafe fn(*mut ())) {
     let retired = LIMBO.try_with(|limbo| {
         let mut open = limbo.open.borrow_mut();
         open.push((node, free));
         let full = open.len() >= BATCH;
         drop(open);
         if full {
-            limbo.close(guard);
+            limbo.close();
         }
         limbo.free_some();
     });
     if retired.is_err() {
         // The thread is ending, and its own list is gone.
-        defer(guard, vec![(node, free)]);
+        left::leave(Batch {
+            since: Since::now(),
+            nodes: vec![(node, free)],
+        });
     }
 }
 
-/// Leaves `batch` to whichever thread collects when its time has come.
-fn defer(guard: &Guard, batch: Vec<Retired>) {
-    let mut garbage = Garbage(batch);
-    guard.defer(move || garbage.free());
+/// Frees what this thread has retired, and leaves to all threads what somebody may still look at.
+pub(crate) fn flush() {
+    let _ = LIMBO.try_with(Limbo::hand_over);
+    Since::hurry();
+    left::visit();
 }
 
-/// Hands what this thread has retired over to all threads, and moves on by one step.
-pub(crate) fn flush() {
-    let guard = pin();
-    let _ = LIMBO.try_with(|limbo| limbo.hand_over(&guard));
-    guard.flush();
+/// Frees all of them.
+///
+/// # Safety
+/// `retire`'s caller vouched for the nodes, and their time has come.
+unsafe fn free_all(mut nodes: Vec<Retired>) {
+    // A destructor that panics leaks what is left here, nothing else.
+    while let Some((node, free)) = nodes.pop() {
+        // SAFETY: the caller vouches, and each is popped once.
+        unsafe { free(node) };
+    }
 }
 
 impl Limbo {
-    /// Closes the open batch and looks what has become ripe.
+    /// Closes the open batch.
     #[cold]
-    fn close(&self, guard: &Guard) {
-        let batch = self.open.replace(self.spare.take());
-        if self.closed.borrow().len() >= WAITING_MAX {
-            defer(guard, batch);
-        } else {
-            self.closed.borrow_mut().push_back(batch);
-            let ripe = self.ripe.clone();
-            // Release: passes on what the guards that are gone by then did; pairs with the load below.
-            guard.defer(move || {
-                ripe.fetch_add(1, Ordering::Release);
-            });
-        }
-        // Begins the wait now, instead of with the sixty-fourth batch.
-        guard.flush();
-        // Acquire: pairs with the Release above. Batches are closed in order, so if the call of a later one was the first
-        // to run, those before it are ripe too, and so many are ripe as calls have run.
-        let ripe = self.ripe.load(Ordering::Acquire);
-        while self.freed.get() < ripe {
-            let Some(mut batch) = self.closed.borrow_mut().pop_front() else {
-                return;
-            };
-            self.freed.set(self.freed.get() + 1);
-            self.leaving.borrow_mut().append(&mut batch);
-            self.spare.set(batch);
+    fn close(&self) {
+        let nodes = self.open.replace(self.spare.take());
+        // Not borrowed: crossbeam-epoch may run somebody's destructor here.
+        let since = Since::now();
+        let mut closed = self.closed.borrow_mut();
+        closed.push_back(Batch { since, nodes });
+        if closed.len() > WAITING_MAX {
+            closed.pop_front().into_iter().for_each(left::leave);
         }
     }
 
-    /// Frees more than one retires.
+    /// Moves the next batch on, if its time has come; says whether there is something to free.
+    fn ripen(&self) -> bool {
+        let mut closed = self.closed.borrow_mut();
+        if !closed
+            .front_mut()
+            .is_some_and(|batch| batch.since.is_over())
+        {
+            return false;
+        }
+        if let Some(Batch { mut nodes, .. }) = closed.pop_front() {
+            self.leaving.borrow_mut().append(&mut nodes);
+            self.spare.set(nodes);
+        }
+        true
+    }
+
+    /// Frees as many as one retires; more when some have gathered while a reader was slow.
     #[inline]
     fn free_some(&self) {
-        if self.leaving.borrow().is_empty() || self.freeing.replace(true) {
+        if (self.leaving.borrow().is_empty() && !self.ripen()) || self.freeing.replace(true) {
             return;
         }
         let _ended = Ended(&self.freeing);
-        for _ in 0..FREED_PER_RETIRED {
+        let gathered = !self.closed.borrow().is_empty();
+        for _ in 0..1 + usize::from(gathered) {
             // Not borrowed while a destructor runs.
             let next = self.leaving.borrow_mut().pop();
             let Some((node, free)) = next else { return };
-            // SAFETY: `retire`'s caller vouched for the node, its batch is ripe, and it is popped once.
+            // SAFETY: `retire`'s caller vouched for the node, its batch's time has come, and it is popped once.
             unsafe { free(node) };
         }
     }
 
-    fn hand_over(&self, guard: &Guard) {
+    fn hand_over(&self) {
+        let open = self.open.take();
+        if !open.is_empty() {
+            let since = Since::now();
+            let batch = Batch { since, nodes: open };
+            self.closed.borrow_mut().push_back(batch);
+        }
+        let leaving = self.leaving.take();
         let closed = self.closed.take();
-        // Their calls are counted all the same.
-        self.freed.set(self.freed.get() + closed.len());
-        for batch in closed
-            .into_iter()
-            .chain([self.open.take(), self.leaving.take()])
-        {
-            if !batch.is_empty() {
-                defer(guard, batch);
+        // SAFETY: these were taken from batches whose time had come.
+        unsafe { free_all(leaving) };
+        for mut batch in closed {
+            if (0..FLUSH_LOOKS).any(|_| batch.since.is_over()) {
+                // SAFETY: the time has come.
+                unsafe { free_all(batch.nodes) };
+            } else {
+                left::leave(batch);
             }
         }
     }
@@ -165,9 +181,7 @@ impl Limbo {
 
 impl Drop for Limbo {
     fn drop(&mut self) {
-        let guard = pin();
-        self.hand_over(&guard);
-        guard.flush();
+        self.hand_over();
     }
 }
 
@@ -176,5 +190,61 @@ struct Ended<'a>(&'a Cell<bool>);
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
         self.0.set(false);
+    }
+}
+
+/// Batches that no thread keeps any more.
+mod left {
+    use super::*;
+
+    struct Left {
+        batch: Batch,
+        next: *mut Left,
+    }
+
+    // A stack; taken as a whole, so that no address can come back while somebody exchanges it.
+    static LEFT: AtomicPtr<Left> = AtomicPtr::new(ptr::null_mut());
+
+    /// Leaves `batch` to whoever visits when its time has come.
+    pub(super) fn leave(batch: Batch) {
+        push(Box::new(Left {
+            batch,
+            next: ptr::null_mut(),
+        }));
+    }
+
+    fn push(left: Box<Left>) {
+        let left = Box::into_raw(left);
+        let mut next = LEFT.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: ours alone until the exchange below has succeeded.
+            unsafe { (*left).next = next };
+            // Release: publishes the batch; pairs with the Acquire in `visit`.
+            match LEFT.compare_exchange_weak(next, left, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => next = now,
+            }
+        }
+    }
+
+    /// Frees what was left and whose time has come.
+    #[cold]
+    pub(super) fn visit() {
+        if LEFT.load(Ordering::Relaxed).is_null() {
+            return;
+        }
+        // Acquire: pairs with the Release in `push`.
+        let mut next = LEFT.swap(ptr::null_mut(), Ordering::Acquire);
+        while !next.is_null() {
+            // SAFETY: it came from `into_raw` in `push`, and with the swap it became ours.
+            let mut left = unsafe { Box::from_raw(next) };
+            next = left.next;
+            if left.batch.since.is_over() {
+                // SAFETY: the time has come.
+                unsafe { free_all(left.batch.nodes) };
+            } else {
+                push(left);
+            }
+        }
     }
 }

@@ -1,14 +1,14 @@
 //! When a node may be freed: once every thread that could still read it has moved on.
 //!
-//! crossbeam-epoch decides that, and `limbo` who frees it. Loom cannot see inside it, so under loom nodes are kept until the
-//! map is dropped, and retiring one twice is an error that ends the model: the models check the
-//! list, crossbeam-epoch is trusted for the rest. Under shuttle a node is freed as soon as it may be:
-//! when the last of the guards that stood at its retirement is gone.
+//! `grace` decides that, and `limbo` who frees it. Under loom nodes are kept until the map is dropped, and retiring one
+//! twice is an error that ends the model: these models check the list, and others `grace` by itself. Under shuttle a node is
+//! freed as soon as it may be: when the last of the guards that stood at its retirement is gone.
 
 #[cfg(not(any(msgtrans_loom, msgtrans_shuttle)))]
-pub(super) use super::limbo::{flush, retire};
-#[cfg(not(any(msgtrans_loom, msgtrans_shuttle)))]
-pub(super) use crossbeam_epoch::{Guard, pin};
+pub(super) use super::{
+    grace::Guard,
+    limbo::{flush, pin, retire},
+};
 
 #[cfg(msgtrans_shuttle)]
 pub(super) use eager::{Guard, flush, pin, retire};

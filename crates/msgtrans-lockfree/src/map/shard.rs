@@ -233,6 +233,8 @@ impl<K, V> Shard<K, V> {
     }
 
     /// The hash at which a slot stands, from its address. Not for hot paths.
+    #[cold]
+    #[inline(never)]
     fn order_of_slot(&self, slot: *mut Link) -> u64 {
         let address = slot.addr();
         for (index, array) in self.arrays.iter().enumerate() {

@@ -22,9 +22,10 @@ pub enum Incoming {
     Handshake {
         /// Who it is, for admission by address.
         peer: PeerAddress,
-        /// Whether the peer has said something. Where it has not, the handshake's first poll does nothing but look for
-        /// its first bytes, as [`first_bytes`](crate::socket::first_bytes) does; and until they are there it is not
-        /// among the handshakes that the server bounds, so that silent peers keep nobody out.
+        /// Whether the peer has said something. Where it has not, the handshake's first poll looks for its first bytes,
+        /// and while they are not there it is not among the handshakes that the server bounds, so that silent peers keep
+        /// nobody out. What is there it may read, and end if that is all it takes; if it takes more it is polled
+        /// again, by [`poll_again`](crate::socket::poll_again) where nothing else sees to it, and has begun.
         begun: bool,
         /// The work. Dropping it drops the peer.
         handshake: Handshake,

@@ -27,9 +27,8 @@ use crate::endpoint::{Endpoint, EndpointOptions};
 /// Whether an accepted socket begins with the options of the one that listens: a system call less for each peer.
 const INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
-/// Waits until the peer has said something or has gone, and is pending at least once, so that whoever polls a handshake
-/// that begins with this can tell a peer that has begun from a silent one: see
-/// [`Incoming::Handshake`](crate::Incoming::Handshake).
+/// Waits until the peer has said something or has gone, and is pending at least once: for a handshake that can read
+/// nothing by itself before it holds much.
 ///
 /// # Cancel safety
 /// Nothing is read.
@@ -37,6 +36,12 @@ pub async fn first_bytes(stream: &TcpStream) {
     // A look and not `readable`, which takes every new socket for readable. An error says that the peer has gone, which
     // the handshake finds out.
     let _ = stream.peek(&mut [0]).await;
+    poll_again().await;
+}
+
+/// Is pending once, and polled again at once: so whoever polls a handshake tells a peer that has begun, and will take
+/// longer than this poll, from a silent one; see [`Incoming::Handshake`](crate::Incoming::Handshake).
+pub async fn poll_again() {
     let mut told = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut told, true) {

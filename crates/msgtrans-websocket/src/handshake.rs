@@ -1,8 +1,8 @@
 //! The HTTP/1.1 upgrade, both sides, from bytes to bytes.
 //!
 //! Nothing here reads a socket or a clock: the caller feeds what has arrived and ends a peer that
-//! dawdles at its own deadline. HTTP itself is parsed by httparse through tungstenite; what they
-//! leave open is decided here: how much is read, which path, which origin, which subprotocol.
+//! dawdles at its own deadline. Heads are parsed by httparse; what it leaves open is decided
+//! here: how much is read, which path, which origin, which subprotocol.
 
 mod client;
 mod head;

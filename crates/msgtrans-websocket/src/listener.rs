@@ -8,9 +8,9 @@ use msgtrans_core::{BindError, ConnectError, ConnectionInfo, Limits, PeerAddress
 #[cfg(feature = "tls")]
 use msgtrans_tls::rustls::ServerConfig;
 use msgtrans_transport::probe::{self, Probe};
+use msgtrans_transport::socket::{TcpOptions, listen};
 #[cfg(feature = "tls")]
-use msgtrans_transport::socket::tcp_peer_gone;
-use msgtrans_transport::socket::{TcpOptions, first_bytes, listen};
+use msgtrans_transport::socket::{first_bytes, tcp_peer_gone};
 use msgtrans_transport::{
     AcceptError, BoxFuture, Connection, Endpoint, Incoming, ListenContext, Listener,
     ProtocolConfig, ServerProtocol,
@@ -124,34 +124,13 @@ async fn accept(
     peer: PeerAddress,
     shared: Arc<Shared>,
 ) -> Result<Box<dyn Connection>, ConnectError> {
-    first_bytes(&stream).await;
-    // Boxed: peers that have said nothing are many, and what they cost stays as holes between the sessions of a burst.
-    Box::pin(shake_hands(stream, peer, shared)).await
-}
-
-async fn shake_hands(
-    mut stream: TcpStream,
-    peer: PeerAddress,
-    shared: Arc<Shared>,
-) -> Result<Box<dyn Connection>, ConnectError> {
     #[cfg(feature = "tls")]
-    if let Some(config) = &shared.tls {
-        // Boxed: a plain connection's handshake should not be as large as TLS state.
-        let mut stream = Box::pin(crate::tls::accept(config.clone(), stream, &peer)).await?;
-        let upgraded = upgrade::accept(&mut stream, &peer, &shared.policy).await?;
-        let info = ConnectionInfo::new(SCHEME_TLS, peer).secure();
-        return Ok(connection(
-            stream,
-            upgraded,
-            info,
-            &shared,
-            true,
-            &Probe {
-                peer_gone: |stream| tcp_peer_gone(stream.get_ref().0),
-                ..Probe::NONE
-            },
-        ));
+    if let Some(config) = shared.tls.clone() {
+        first_bytes(&stream).await;
+        // Boxed: peers that have said nothing are many, and what they cost stays as holes between the sessions of a burst.
+        return Box::pin(accept_tls(config, stream, peer, shared)).await;
     }
+    let mut stream = stream;
     let upgraded = upgrade::accept(&mut stream, &peer, &shared.policy).await?;
     let info = ConnectionInfo::new(SCHEME, peer);
     Ok(connection(
@@ -161,6 +140,29 @@ async fn shake_hands(
         &shared,
         false,
         &probe::TCP,
+    ))
+}
+
+#[cfg(feature = "tls")]
+async fn accept_tls(
+    config: Arc<ServerConfig>,
+    stream: TcpStream,
+    peer: PeerAddress,
+    shared: Arc<Shared>,
+) -> Result<Box<dyn Connection>, ConnectError> {
+    let mut stream = crate::tls::accept(config, stream, &peer).await?;
+    let upgraded = upgrade::accept(&mut stream, &peer, &shared.policy).await?;
+    let info = ConnectionInfo::new(SCHEME_TLS, peer).secure();
+    Ok(connection(
+        stream,
+        upgraded,
+        info,
+        &shared,
+        true,
+        &Probe {
+            peer_gone: |stream| tcp_peer_gone(stream.get_ref().0),
+            ..Probe::NONE
+        },
     ))
 }
 

@@ -14,18 +14,20 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use msgtrans_actor::Timers;
 use msgtrans_core::{ConnectError, WireVersion, WireVersions};
 use msgtrans_mempool::worker;
+use msgtrans_transport::socket::poll_again;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tokio_util::io::poll_read_buf;
 
 use crate::handshake::{
-    ClientUpgrade, HEAD_LEN_MAX, ServerUpgrade, Subprotocol, UpgradeError, UpgradePolicy,
+    ClientUpgrade, HEAD_LEN_MAX, Refusal, ServerUpgrade, Subprotocol, Upgrade, UpgradeError,
+    UpgradePolicy,
 };
 
 /// How long, and for how many bytes, a refused peer is read before the socket is closed: closing over
@@ -49,7 +51,8 @@ pub(crate) fn subprotocols(wire: WireVersions) -> &'static [Subprotocol] {
     }
 }
 
-/// Reads a request and answers it. The caller bounds the time.
+/// Reads a request and answers it, in one poll where the whole request is there; is polled again at least once where
+/// it is not, or is refused. The caller bounds the time.
 pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     peer: &impl fmt::Display,
@@ -61,19 +64,25 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let mut upgrade = ServerUpgrade::new();
     let mut input = BytesMut::new();
+    let mut told = false;
     loop {
-        read_more(stream, &mut input).await.map_err(lost)?;
-        match upgrade.read(&mut input, policy) {
+        let read = poll_fn(|cx| poll_request(stream, cx, &mut upgrade, &mut input, policy));
+        let outcome = read.await.map_err(lost)?;
+        if !matches!(outcome, Ok(Some(_))) && !std::mem::replace(&mut told, true) {
+            poll_again().await;
+        }
+        match outcome {
             Ok(None) => {}
             Ok(Some(granted)) => {
                 write_all(stream, &granted.response).await.map_err(lost)?;
                 return Ok(upgraded(granted.subprotocol, input));
             }
             Err(refusal) => {
-                // Whether the refusal arrives changes nothing about it.
                 let response = refusal.response();
-                let refused = refuse(stream, &response);
-                let _ = Timers::start().timeout(LINGER, refused).await;
+                let timers = Timers::start();
+                let refusing = timers.timeout(LINGER, refuse(stream, &response));
+                // Whether the refusal arrives changes nothing about it. Boxed, as most peers are not refused.
+                let _ = Box::pin(refusing).await;
                 return Err(failed(peer, refusal.to_string(), false));
             }
         }
@@ -135,6 +144,37 @@ fn failed(endpoint: &impl fmt::Display, what: String, retryable: bool) -> Connec
     }
 }
 
+/// One read, and a look at the request so far. What is not of a whole request is left in `input`: nearly every request is
+/// whole at the first read, and never copied out of the buffer that it was read into.
+fn poll_request<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    upgrade: &mut ServerUpgrade,
+    input: &mut BytesMut,
+    policy: &UpgradePolicy,
+) -> Poll<io::Result<Result<Option<Upgrade>, Refusal>>> {
+    let room = HEAD_LEN_MAX.saturating_sub(input.len()).max(1);
+    worker::with_read_buffer(|buffer| {
+        let stream = Pin::new(stream);
+        let count = ready!(poll_read_buf(stream, cx, &mut buffer.limit(room)))?;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        if !input.is_empty() {
+            input.extend_from_slice(buffer);
+            return Poll::Ready(Ok(upgrade.read(input, policy)));
+        }
+        let looked = upgrade.look(buffer, policy);
+        let taken = match &looked {
+            Ok(Some((_, len))) => *len,
+            Ok(None) => 0,
+            Err(_) => buffer.len(),
+        };
+        input.extend_from_slice(buffer.get(taken..).unwrap_or_default());
+        Poll::Ready(Ok(looked.map(|granted| granted.map(|(upgrade, _)| upgrade))))
+    })
+}
+
 /// One read onto the end of `input`. Holds no buffer while nothing comes: slow upgrades are cheap.
 async fn read_more<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMut) -> io::Result<()> {
     // The head is refused at this length, so there is room whenever it is still incomplete.
@@ -159,9 +199,11 @@ async fn read_more<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMut) -
 async fn write_all<S: AsyncWrite + Unpin>(stream: &mut S, mut bytes: &[u8]) -> io::Result<()> {
     poll_fn(|cx| {
         while !bytes.is_empty() {
-            if ready!(poll_write_buf(Pin::new(&mut *stream), cx, &mut bytes))? == 0 {
+            let count = ready!(Pin::new(&mut *stream).poll_write(cx, bytes))?;
+            if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            bytes.advance(count);
         }
         Pin::new(&mut *stream).poll_flush(cx)
     })

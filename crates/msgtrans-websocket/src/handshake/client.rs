@@ -10,10 +10,11 @@
     )
 )]
 
-use bytes::BytesMut;
-use tungstenite::handshake::client::{Response, generate_key};
+use bytes::{Buf, BytesMut};
+use httparse::{EMPTY_HEADER, Header, Response, Status};
+use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
-use tungstenite::http::{StatusCode, header};
+use tungstenite::http::StatusCode;
 
 use super::Subprotocol;
 use super::head::{self, HEAD_HEADERS_MAX, HEAD_LEN_MAX, HeadLimit, HeadScan, Single};
@@ -161,18 +162,26 @@ impl ClientUpgrade {
         let Some(len) = self.scan.find_end(input)? else {
             return Ok(None);
         };
-        let head = input.split_to(len);
-        let response = head::parse::<Response>(&head)
-            .ok()
-            .flatten()
-            .ok_or(UpgradeError::Malformed)?;
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let (head, body) = input.split_at(len);
+        let mut room = [EMPTY_HEADER; HEAD_HEADERS_MAX];
+        let mut response = Response::new(&mut room);
+        // HTTP/1.0 knows no upgrade.
+        let status = match response.parse(head) {
+            Ok(Status::Complete(parsed)) if parsed == len && response.version == Some(1) => {
+                let code = response.code.unwrap_or_default();
+                StatusCode::from_u16(code).map_err(|_| UpgradeError::Malformed)?
+            }
+            _ => return Err(UpgradeError::Malformed),
+        };
+        if status != StatusCode::SWITCHING_PROTOCOLS {
             return Err(UpgradeError::Refused {
-                status: response.status().as_u16(),
-                explanation: printable(input, response.status()),
+                status: status.as_u16(),
+                explanation: printable(body, status),
             });
         }
-        self.verify(&response).map(Some)
+        let chosen = self.verify(response.headers)?;
+        input.advance(len);
+        Ok(Some(chosen))
     }
 
     #[cfg(test)]
@@ -181,25 +190,24 @@ impl ClientUpgrade {
     }
 
     /// RFC 6455 section 4.1, what a client must check.
-    fn verify(&self, response: &Response) -> Result<Option<Subprotocol>, UpgradeError> {
-        let headers = response.headers();
+    fn verify(&self, headers: &[Header<'_>]) -> Result<Option<Subprotocol>, UpgradeError> {
         let names = |name, expected: &str| {
             head::list(headers, name).any(|item| item.eq_ignore_ascii_case(expected))
         };
-        if !names(header::UPGRADE, "websocket") || !names(header::CONNECTION, "upgrade") {
+        if !names("upgrade", "websocket") || !names("connection", "upgrade") {
             return Err(UpgradeError::NotAnUpgrade);
         }
-        match head::single(headers, header::SEC_WEBSOCKET_ACCEPT) {
+        match head::single(headers, "sec-websocket-accept") {
             Single::Text(accept) if accept == self.accept || cfg!(msgtrans_planted = "12") => {}
             _ => return Err(UpgradeError::AcceptMismatch),
         }
-        if head::list(headers, header::SEC_WEBSOCKET_EXTENSIONS)
+        if head::list(headers, "sec-websocket-extensions")
             .next()
             .is_some()
         {
             return Err(UpgradeError::UnofferedExtension);
         }
-        match head::single(headers, header::SEC_WEBSOCKET_PROTOCOL) {
+        match head::single(headers, "sec-websocket-protocol") {
             Single::Absent => Ok(None),
             Single::Text(chosen) => {
                 let ours = self.offered.iter().find(|offer| offer.as_str() == chosen);

@@ -1,4 +1,4 @@
-//! Where an HTTP head ends, found in one pass however the bytes are cut.
+//! An HTTP head: where it ends, found in one pass however the bytes are cut, and what its headers say.
 // A peer's bytes pass here: nothing that can panic.
 #![cfg_attr(
     not(test),
@@ -10,9 +10,9 @@
     )
 )]
 
-use tungstenite::Error;
-use tungstenite::handshake::machine::TryParse;
-use tungstenite::http::{HeaderMap, HeaderName};
+use std::str;
+
+use httparse::Header;
 
 /// The longest head of a request or response, in bytes, blank line included.
 pub const HEAD_LEN_MAX: usize = 8 * 1024;
@@ -38,6 +38,11 @@ pub(super) enum HeadLimit {
 }
 
 impl HeadScan {
+    /// Whether no bytes have been looked at yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.scanned == 0
+    }
+
     /// Goes on where it stopped; the length of the head once its blank line is there.
     pub(super) fn find_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadLimit> {
         let end = bytes.len().min(HEAD_LEN_MAX);
@@ -68,20 +73,31 @@ impl HeadScan {
     }
 }
 
-/// Parses a complete head; one that the parser takes for incomplete is `None`, too.
-pub(super) fn parse<T: TryParse>(head: &[u8]) -> Result<Option<T>, Error> {
-    match T::try_parse(head)? {
-        Some((len, parsed)) if len == head.len() => Ok(Some(parsed)),
-        _ => Ok(None),
-    }
+/// The values of the headers called `name`, in their order. There are at most [`HEAD_HEADERS_MAX`], so to look through
+/// them costs less than to sort them into a map first.
+pub(super) fn values<'a>(
+    headers: &'a [Header<'a>],
+    name: &'static str,
+) -> impl Iterator<Item = &'a [u8]> {
+    headers
+        .iter()
+        .filter(move |header| header.name.eq_ignore_ascii_case(name))
+        .map(|header| header.value)
+}
+
+/// A value that is visible ASCII.
+fn text(value: &[u8]) -> Option<&str> {
+    let visible = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t');
+    value.iter().all(visible).then_some(())?;
+    str::from_utf8(value).ok()
 }
 
 /// The one value of a header that must not be repeated, as text.
-pub(super) fn single(headers: &HeaderMap, name: HeaderName) -> Single<'_> {
-    let mut values = headers.get_all(name).iter();
+pub(super) fn single<'a>(headers: &'a [Header<'a>], name: &'static str) -> Single<'a> {
+    let mut values = values(headers, name);
     match (values.next(), values.next()) {
         (None, _) => Single::Absent,
-        (Some(value), None) => value.to_str().map_or(Single::Unusable, Single::Text),
+        (Some(value), None) => text(value).map_or(Single::Unusable, Single::Text),
         (Some(_), Some(_)) => Single::Unusable,
     }
 }
@@ -95,11 +111,12 @@ pub(super) enum Single<'a> {
 }
 
 /// The comma-separated items of a header, over all its lines.
-pub(super) fn list(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
+pub(super) fn list<'a>(
+    headers: &'a [Header<'a>],
+    name: &'static str,
+) -> impl Iterator<Item = &'a str> {
+    values(headers, name)
+        .filter_map(text)
         .flat_map(|line| line.split(','))
         .map(str::trim)
         .filter(|item| !item.is_empty())

@@ -10,12 +10,12 @@
     )
 )]
 
-use bytes::BytesMut;
-use tungstenite::Error;
-use tungstenite::error::{CapacityError, ProtocolError};
+use std::mem::MaybeUninit;
+
+use bytes::{Buf, BytesMut};
+use httparse::{Header, Request, Status};
 use tungstenite::handshake::derive_accept_key;
-use tungstenite::handshake::server::Request;
-use tungstenite::http::{HeaderMap, header};
+use tungstenite::http::Uri;
 
 use super::head::{self, HEAD_HEADERS_MAX, HEAD_LEN_MAX, HeadLimit, HeadScan, Single};
 use super::{OriginPolicy, Subprotocol};
@@ -132,10 +132,9 @@ impl Refusal {
         .into_bytes()
     }
 
-    fn from_parser(error: &Error) -> Self {
+    fn from_parser(error: httparse::Error) -> Self {
         match error {
-            Error::Protocol(ProtocolError::WrongHttpMethod) => Self::Method,
-            Error::Capacity(CapacityError::TooManyHeaders) => Self::TooManyHeaders,
+            httparse::Error::TooManyHeaders => Self::TooManyHeaders,
             _ => Self::Malformed,
         }
     }
@@ -153,7 +152,10 @@ impl From<HeadLimit> for Refusal {
 /// The answer to who is let in, up to the value that answers the key.
 const GRANTED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                        Sec-WebSocket-Accept: ";
+const CHOSEN: &str = "\r\nSec-WebSocket-Protocol: ";
 const HEAD_END: &str = "\r\n\r\n";
+/// The answer to the key and the longest subprotocol, with the lines around them.
+const ANSWER_LEN_MAX: usize = GRANTED.len() + 28 + CHOSEN.len() + 11 + HEAD_END.len();
 
 /// Reads one upgrade request as its bytes arrive.
 #[derive(Debug, Default)]
@@ -184,77 +186,119 @@ impl ServerUpgrade {
         input: &mut BytesMut,
         policy: &UpgradePolicy,
     ) -> Result<Option<Upgrade>, Refusal> {
-        // A TLS hello or a bare MsgTrans frame will never end in a blank line: do not wait for it.
-        if input.first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
-            return Err(Refusal::Malformed);
-        }
-        let Some(len) = self.scan.find_end(input)? else {
+        let Some((upgrade, len)) = self.look(input, policy)? else {
             return Ok(None);
         };
-        let head = input.split_to(len);
-        let request = head::parse::<Request>(&head)
-            .map_err(|error| Refusal::from_parser(&error))?
-            .ok_or(Refusal::Malformed)?;
-        decide(&request, policy).map(Some)
+        input.advance(len);
+        Ok(Some(upgrade))
+    }
+
+    /// The same of bytes that stay where they are: all that has arrived so far. The second value is the head's length.
+    pub(crate) fn look(
+        &mut self,
+        bytes: &[u8],
+        policy: &UpgradePolicy,
+    ) -> Result<Option<(Upgrade, usize)>, Refusal> {
+        // A TLS hello or a bare MsgTrans frame will never end in a blank line: do not wait for it.
+        if bytes.first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
+            return Err(Refusal::Malformed);
+        }
+        let mut room = [const { MaybeUninit::uninit() }; HEAD_HEADERS_MAX];
+        // Nearly every head comes at once and with nothing behind it. What the parser has any doubt about is looked at
+        // again, so that how the bytes were cut decides nothing.
+        if self.scan.is_new() && bytes.len() <= HEAD_LEN_MAX && bytes.ends_with(HEAD_END.as_bytes())
+        {
+            let mut request = Request::new(&mut []);
+            let parsed = request.parse_with_uninit_headers(bytes, &mut room);
+            if parsed == Ok(Status::Complete(bytes.len())) {
+                return decide(&request, policy).map(|upgrade| Some((upgrade, bytes.len())));
+            }
+        }
+        let Some(len) = self.scan.find_end(bytes)? else {
+            return Ok(None);
+        };
+        let head = bytes.get(..len).unwrap_or(bytes);
+        let mut room = [const { MaybeUninit::uninit() }; HEAD_HEADERS_MAX];
+        let mut request = Request::new(&mut []);
+        match request.parse_with_uninit_headers(head, &mut room) {
+            Ok(Status::Complete(parsed)) if parsed == len => {
+                decide(&request, policy).map(|upgrade| Some((upgrade, len)))
+            }
+            Ok(_) => Err(Refusal::Malformed),
+            Err(error) => Err(Refusal::from_parser(error)),
+        }
     }
 }
 
-/// RFC 6455 section 4.2, what a server must check, then what this one demands. The answer is written as it is decided:
-/// tungstenite would build a second map of headers for it.
-fn decide(request: &Request, policy: &UpgradePolicy) -> Result<Upgrade, Refusal> {
-    // The parser has seen to the method and the version of HTTP.
-    let headers = request.headers();
-    let upgrades = head::list(headers, header::CONNECTION)
+/// RFC 6455 section 4.2, what a server must check, then what this one demands. The headers are read where they lie and
+/// the answer is written as it is decided: tungstenite would build a map of headers for each.
+fn decide(request: &Request<'_, '_>, policy: &UpgradePolicy) -> Result<Upgrade, Refusal> {
+    if request.method != Some("GET") {
+        return Err(Refusal::Method);
+    }
+    if request.version != Some(1) {
+        return Err(Refusal::Malformed);
+    }
+    let target = request.path.unwrap_or_default();
+    let uri;
+    let path = if is_plain_path(target) {
+        target
+    } else {
+        uri = target.parse::<Uri>().map_err(|_| Refusal::Malformed)?;
+        uri.path()
+    };
+    let headers: &[Header<'_>] = request.headers;
+    let upgrades = head::list(headers, "connection")
         .flat_map(|item| item.split(' '))
         .any(|item| item.eq_ignore_ascii_case("upgrade"));
-    let to_websocket = headers
-        .get(header::UPGRADE)
-        .is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let to_websocket = head::values(headers, "upgrade")
+        .next()
+        .is_some_and(|to| to.eq_ignore_ascii_case(b"websocket"));
     if !upgrades || !to_websocket {
         return Err(Refusal::NotAnUpgrade);
     }
-    if headers
-        .get(header::SEC_WEBSOCKET_VERSION)
-        .is_none_or(|version| version != "13")
-    {
+    if head::values(headers, "sec-websocket-version").next() != Some(b"13") {
         return Err(Refusal::Version);
     }
-    let key = match head::single(headers, header::SEC_WEBSOCKET_KEY) {
+    let key = match head::single(headers, "sec-websocket-key") {
         Single::Text(key) if is_key(key.as_bytes()) => key,
         _ => return Err(Refusal::Key),
     };
-    let Single::Text(host) = head::single(headers, header::HOST) else {
+    let Single::Text(host) = head::single(headers, "host") else {
         return Err(Refusal::Host);
     };
     if has_body(headers) {
         return Err(Refusal::Body);
     }
-    if policy
-        .path
-        .as_deref()
-        .is_some_and(|path| path != request.uri().path())
-    {
+    if policy.path.as_deref().is_some_and(|served| served != path) {
         return Err(Refusal::Path);
     }
-    match head::single(headers, header::ORIGIN) {
+    match head::single(headers, "origin") {
         Single::Absent => {}
         Single::Text(origin) if policy.origins.allows(origin, host, policy.tls) => {}
         _ => return Err(Refusal::Origin),
     }
     let subprotocol = choose(headers, &policy.subprotocols)?;
 
-    let accept = derive_accept_key(key.as_bytes());
-    let (name, chosen) = match subprotocol {
-        Some(subprotocol) => ("\r\nSec-WebSocket-Protocol: ", subprotocol.as_str()),
-        None => ("", ""),
-    };
-    let response = [GRANTED, &accept, name, chosen, HEAD_END]
-        .concat()
-        .into_bytes();
+    let mut response = String::with_capacity(ANSWER_LEN_MAX);
+    response.push_str(GRANTED);
+    response.push_str(&derive_accept_key(key.as_bytes()));
+    if let Some(subprotocol) = subprotocol {
+        response.push_str(CHOSEN);
+        response.push_str(subprotocol.as_str());
+    }
+    response.push_str(HEAD_END);
     Ok(Upgrade {
-        response,
+        response: response.into_bytes(),
         subprotocol,
     })
+}
+
+/// Whether this is a path and nothing else, of letters that stand for themselves.
+fn is_plain_path(target: &str) -> bool {
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'~');
+    target.starts_with('/') && target.bytes().all(plain)
 }
 
 /// Whether this is Base64 of 16 bytes: the last letter stands for two bits of them.
@@ -269,17 +313,14 @@ fn is_key(key: &[u8]) -> bool {
 }
 
 /// Whether bytes of a body would be taken for frames, or frames for a body by a proxy before us.
-fn has_body(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::TRANSFER_ENCODING)
-        || headers
-            .get_all(header::CONTENT_LENGTH)
-            .iter()
-            .any(|len| len != "0")
+fn has_body(headers: &[Header<'_>]) -> bool {
+    head::values(headers, "transfer-encoding").next().is_some()
+        || head::values(headers, "content-length").any(|len| len != b"0")
 }
 
 /// The first of ours that the client offers.
-fn choose(headers: &HeaderMap, ours: &[Subprotocol]) -> Result<Option<Subprotocol>, Refusal> {
-    let offers = || head::list(headers, header::SEC_WEBSOCKET_PROTOCOL);
+fn choose(headers: &[Header<'_>], ours: &[Subprotocol]) -> Result<Option<Subprotocol>, Refusal> {
+    let offers = || head::list(headers, "sec-websocket-protocol");
     if ours.is_empty() || offers().next().is_none() {
         return Ok(None);
     }

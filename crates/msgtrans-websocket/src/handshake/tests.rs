@@ -170,6 +170,84 @@ fn what_is_not_an_upgrade_is_told_why() {
     );
 }
 
+/// What two readers of one request could take for different requests is none.
+#[test]
+fn what_can_be_read_in_two_ways_is_malformed() {
+    for line in [
+        "Content-Length : 5\r\n",
+        "A: b\r\n c\r\n",
+        " A: b\r\n",
+        "A: b\0\r\n",
+        "A: b\rC: d\r\n",
+        "A\r\n",
+        ": b\r\n",
+        "A b: c\r\n",
+    ] {
+        refused(&request(line), Refusal::Malformed, 400);
+    }
+    let good = request("");
+    for target in [
+        "",
+        "chat room",
+        "/\u{7f}",
+        "http://[::1",
+        "a b",
+        "//a:b:c/\"<",
+    ] {
+        refused(&good.replace("/chat", target), Refusal::Malformed, 400);
+    }
+    refused(&good.replace("/chat", "*"), Refusal::Path, 404);
+    refused(&good.replace("/chat", "server:80"), Refusal::Path, 404);
+    for target in [
+        "http://server.example.com/chat",
+        "ws://a:1/chat?b",
+        "/chat?a=/b",
+    ] {
+        assert!(read(&good.replace("/chat", target)).is_ok(), "{target}");
+    }
+}
+
+#[test]
+fn the_names_of_headers_have_no_case_and_their_values_no_margin() {
+    let shouted = request("").replace("Sec-WebSocket-Key: ", "SEC-WEBSOCKET-KEY:\t ");
+    let shouted = shouted.replace("Upgrade: websocket", "uPGRADE:WebSocket  ");
+    assert!(read(&shouted).is_ok(), "{shouted}");
+    let twice = request(&format!("sec-websocket-KEY: {KEY}\r\n"));
+    refused(&twice, Refusal::Key, 400);
+    refused(&request("hOST: a\r\n"), Refusal::Host, 400);
+    let host = request("").replace("server.example.com", "s\u{e9}rver");
+    refused(&host, Refusal::Host, 400);
+}
+
+/// A request that comes at once and ends what was read is parsed where it lies, any other one is searched for its end first.
+#[test]
+fn what_stands_behind_the_request_changes_nothing() {
+    for (more, outcome) in [
+        ("", Ok(())),
+        ("Origin: null\r\n", Err(Refusal::Origin)),
+        ("A: b\0\r\n", Err(Refusal::Malformed)),
+        (&"a: b\r\n".repeat(60), Err(Refusal::TooManyHeaders)),
+        (
+            &format!("{}: b\r\n", "a: b\r\n".repeat(60)),
+            Err(Refusal::TooManyHeaders),
+        ),
+    ] {
+        for behind in ["", "\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "x"] {
+            let mut input = BytesMut::from(&*request(more));
+            input.extend_from_slice(behind.as_bytes());
+            let read = ServerUpgrade::new().read(&mut input, &policy());
+            assert_eq!(
+                read.map(|upgrade| assert!(upgrade.is_some())),
+                outcome,
+                "{more}{behind}"
+            );
+            if outcome.is_ok() {
+                assert_eq!(&input[..], behind.as_bytes());
+            }
+        }
+    }
+}
+
 #[test]
 fn refusals_are_whole_http_responses() {
     for (refusal, header) in [

@@ -1,6 +1,5 @@
 //! [`TaskGroup`]: tasks that somebody owns, counts and waits for.
 
-use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,13 +36,24 @@ impl Drop for Guard {
     }
 }
 
-/// The words of a panic that ended a task of a [`TaskGroup`].
+/// The words of a panic that was caught.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Panicked(pub String);
 
 impl fmt::Display for Panicked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "task panicked: {}", self.0)
+    }
+}
+
+impl Panicked {
+    /// Runs `work`, whose panic stays its own. What it has left half-done is for the caller to drop.
+    ///
+    /// # Errors
+    /// `work` panicked.
+    pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Self> {
+        catch_unwind(AssertUnwindSafe(work))
+            .map_err(|payload| Self(panic_message(payload.as_ref())))
     }
 }
 
@@ -63,18 +73,6 @@ impl TaskGroup {
         tokio::spawn(Counted {
             future,
             _guard: Guard(self.shared.clone()),
-        })
-    }
-
-    /// Spawns a boxed `future`; `on_panic` hears of its panic, which stays its own.
-    pub fn spawn_supervised(
-        &self,
-        future: impl Future<Output = ()> + Send + 'static,
-        on_panic: impl Fn(Panicked) + Send + Unpin + 'static,
-    ) -> tokio::task::JoinHandle<()> {
-        self.spawn(Supervised {
-            future: Box::pin(future),
-            on_panic,
         })
     }
 
@@ -116,28 +114,6 @@ impl<F: Future<Output = ()> + Unpin> Future for Counted<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.future).poll(cx)
-    }
-}
-
-struct Supervised<P> {
-    future: Pin<Box<dyn Future<Output = ()> + Send>>,
-    on_panic: P,
-}
-
-impl<P: Fn(Panicked) + Unpin> Future for Supervised<P> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let future = &mut self.future;
-        // The future is dropped after its panic and never polled again.
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(poll) => poll,
-            Err(payload) => {
-                let payload: Box<dyn Any + Send> = payload;
-                (self.on_panic)(Panicked(panic_message(payload.as_ref())));
-                Poll::Ready(())
-            }
-        }
     }
 }
 

@@ -24,6 +24,8 @@ use crate::{CloseReason, Code, SessionId};
 
 const AGENT_MAX: usize = 256;
 const GO_TO_MAX: usize = 1024;
+/// Bytes that a Hello or Welcome without secrets takes, agent included: its body is written without growing.
+const USUAL_LEN: usize = 64;
 const DEFAULT_HEARTBEAT: Duration = Duration::from_millis(15_000);
 
 /// What both sides can do; a Welcome holds the intersection.
@@ -173,7 +175,7 @@ impl fmt::Debug for Hello {
 impl Hello {
     /// The frame.
     pub fn to_packet(&self) -> Packet {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(USUAL_LEN);
         tlv::put(&mut out, tag::MAX_FRAME, &self.max_frame.to_be_bytes());
         tlv::put(&mut out, tag::FEATURES, &self.features.0.to_be_bytes());
         tlv::put(
@@ -278,7 +280,7 @@ impl fmt::Debug for Welcome {
 impl Welcome {
     /// The frame.
     pub fn to_packet(&self) -> Packet {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(USUAL_LEN);
         tlv::put(&mut out, tag::MAX_FRAME, &self.max_frame.to_be_bytes());
         tlv::put(&mut out, tag::FEATURES, &self.features.0.to_be_bytes());
         tlv::put(

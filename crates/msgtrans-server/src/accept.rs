@@ -10,14 +10,15 @@
     )
 )]
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use msgtrans_actor::{Elapsed, Timers};
-use msgtrans_core::{ConnectError, TransportError, WireVersions};
-use msgtrans_session::{Accepted, Rejection, SessionRuntime, TransportEvent, accept};
+use msgtrans_actor::{Elapsed, Panicked, Timers};
+use msgtrans_core::{ConnectError, PeerAddress, TransportError, WireVersions};
+use msgtrans_session::{Accepted, Rejection, SessionRuntime, SessionTask, TransportEvent, accept};
 use msgtrans_transport::{AcceptError, Connection, Handshake, Incoming, Listener};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
@@ -72,33 +73,32 @@ pub(crate) async fn run(
                         continue;
                     }
                 };
-                match incoming {
-                    Incoming::Connection(connection) => {
-                        inner.start(&runtime, connection, wire, since, place);
-                    }
+                let peer = match incoming {
+                    Incoming::Connection(connection) => Peer::Connected {
+                        runtime: runtime.clone(),
+                        accepted: inner.accepted(connection, wire, since, place),
+                    },
                     Incoming::Handshake {
                         peer,
                         begun,
                         handshake,
                     } => {
-                        let task = shake_hands(
-                            inner.clone(),
-                            runtime.clone(),
-                            begun,
-                            handshake,
-                            wire,
-                            since,
-                            place,
-                        );
-                        let task = async move {
-                            task.await;
+                        let (inner, stats) = (inner.clone(), runtime.clone());
+                        let shaking = Box::pin(async move {
+                            let shaken = shake_hands(&inner, &stats, begun, handshake, since).await;
                             drop(arrival);
-                        };
-                        inner.tasks.spawn_supervised(task, move |panicked| {
-                            tracing::error!(%peer, %panicked, "a handshake panicked");
+                            shaken.map(|(since, connection)| {
+                                inner.accepted(connection, wire, since, place)
+                            })
                         });
+                        Peer::Shaking {
+                            runtime: runtime.clone(),
+                            peer,
+                            shaking,
+                        }
                     }
-                }
+                };
+                inner.tasks.spawn(peer);
             }
             Err(AcceptError::Peer(error)) => {
                 inner.listener_counters.lost.add(1);
@@ -145,15 +145,66 @@ async fn next(listener: &mut dyn Listener, row: &mut usize) -> Result<Incoming, 
     poll_fn(|cx| listener.poll_accept(cx)).await
 }
 
+/// The task of a peer, from when it comes in until its session has ended: what was a handshake becomes the session in
+/// place, without a task of its own. As small as a session's, since the handshake is boxed and let go.
+enum Peer {
+    Shaking {
+        runtime: Arc<SessionRuntime>,
+        peer: PeerAddress,
+        shaking: Pin<Box<dyn Future<Output = Option<Accepted>> + Send>>,
+    },
+    /// The session is made where it is first polled: a burst of accepts touches no memory that has gone cold again by
+    /// then.
+    Connected {
+        runtime: Arc<SessionRuntime>,
+        accepted: Accepted,
+    },
+    Session(SessionTask),
+    Gone,
+}
+
+impl Future for Peer {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        loop {
+            if let Self::Session(session) = this {
+                return Pin::new(session).poll(cx);
+            }
+            if let Self::Shaking { shaking, peer, .. } = this {
+                // The future is dropped after its panic and never polled again.
+                let accepted = match Panicked::catch(|| shaking.as_mut().poll(cx)) {
+                    Ok(polled) => ready!(polled),
+                    Err(panicked) => {
+                        tracing::error!(%peer, %panicked, "a handshake panicked");
+                        None
+                    }
+                };
+                let shaken = std::mem::replace(this, Self::Gone);
+                if let (Self::Shaking { runtime, .. }, Some(accepted)) = (shaken, accepted) {
+                    *this = Self::Session(accept(runtime, accepted));
+                    continue;
+                }
+                return Poll::Ready(());
+            }
+            match std::mem::replace(this, Self::Gone) {
+                Self::Connected { runtime, accepted } => {
+                    *this = Self::Session(accept(runtime, accepted));
+                }
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
 async fn shake_hands(
-    inner: Arc<Inner>,
-    runtime: Arc<SessionRuntime>,
+    inner: &Inner,
+    runtime: &SessionRuntime,
     begun: bool,
     handshake: Handshake,
-    wire: WireVersions,
     since: Instant,
-    place: Option<Place>,
-) {
+) -> Option<(Instant, Box<dyn Connection>)> {
     let limit = runtime.config.handshake_timeout;
     match in_turn(
         &runtime.timers,
@@ -165,7 +216,7 @@ async fn shake_hands(
     )
     .await
     {
-        Ok((since, Ok(connection))) => inner.start(&runtime, connection, wire, since, place),
+        Ok((since, Ok(connection))) => return Some((since, connection)),
         Ok((_, Err(error))) => {
             runtime.stats.handshake_failed(Rejection::Handshake);
             tracing::debug!(%error, "handshake failed");
@@ -175,6 +226,7 @@ async fn shake_hands(
             tracing::debug!("handshake did not end in time");
         }
     }
+    None
 }
 
 /// Waits until the peer has begun, then for a place among the handshakes, and shakes hands. Before `since` + `limit`,
@@ -189,7 +241,8 @@ async fn in_turn(
     limit: Duration,
 ) -> Result<(Instant, Result<Box<dyn Connection>, ConnectError>), Elapsed> {
     if !begun {
-        // The first poll only listens; being polled again means that something was heard.
+        // The first poll listens, and may do what can be done at once; being polled again means that something was
+        // heard and takes longer.
         let mut listening = false;
         let early = poll_fn(|cx| {
             if std::mem::replace(&mut listening, true) {
@@ -224,27 +277,21 @@ fn after(at: Instant, wait: Duration) -> Instant {
 }
 
 impl Inner {
-    /// A connection becomes a session's task.
-    fn start(
-        self: &Arc<Self>,
-        runtime: &Arc<SessionRuntime>,
+    /// What a session is made of.
+    fn accepted(
+        &self,
         connection: Box<dyn Connection>,
         wire: WireVersions,
         since: Instant,
         place: Option<Place>,
-    ) {
-        let id = self.next_session_id();
-        let permit = place.map(|place| Box::new(place) as Box<dyn Send>);
-        self.tasks.spawn(accept(
-            runtime.clone(),
-            Accepted {
-                connection,
-                id,
-                wire,
-                since,
-                permit,
-            },
-        ));
+    ) -> Accepted {
+        Accepted {
+            connection,
+            id: self.next_session_id(),
+            wire,
+            since,
+            permit: place.map(|place| Box::new(place) as Box<dyn Send>),
+        }
     }
 }
 

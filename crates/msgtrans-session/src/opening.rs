@@ -142,22 +142,15 @@ pub(crate) fn welcome(config: &SessionConfig, terms: &Terms, session: &Session) 
     }
 }
 
-/// What the first frame of a peer says.
-pub(crate) enum First {
-    Hello(Box<Hello>),
-    V1,
-}
-
-/// Sorts the first frame of a peer; a version 2 frame other than Hello is a protocol error.
+/// What the first frame of a peer says: a Hello, or nothing where it speaks version 1. A version 2 frame other than Hello is
+/// a protocol error.
 pub(crate) fn first_frame(
     packet: &msgtrans_core::Packet,
     version: WireVersion,
-) -> Result<First, DecodeError> {
+) -> Result<Option<Hello>, DecodeError> {
     match (version, packet.packet_type) {
-        (WireVersion::V1, _) => Ok(First::V1),
-        (WireVersion::V2, PacketType::Hello) => {
-            Hello::from_packet(packet).map(|hello| First::Hello(Box::new(hello)))
-        }
+        (WireVersion::V1, _) => Ok(None),
+        (WireVersion::V2, PacketType::Hello) => Hello::from_packet(packet).map(Some),
         (WireVersion::V2, packet_type) => Err(DecodeError::OutOfPlace {
             packet_type,
             why: "the first frame must be Hello",

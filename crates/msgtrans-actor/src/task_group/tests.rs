@@ -1,7 +1,6 @@
 //! Counting and waiting for tasks, however they end.
 
 use std::future::pending;
-use std::sync::Mutex;
 
 use tokio::sync::oneshot;
 
@@ -53,17 +52,13 @@ async fn a_panicked_task_no_longer_counts() {
     assert!(task.await.expect_err("panicked").is_panic());
 }
 
-#[tokio::test]
-async fn a_supervised_panic_is_heard_and_stays_its_own() {
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let (group, hears) = (TaskGroup::new(), heard.clone());
-    let on_panic = move |panicked| hears.lock().expect("whole").push(panicked);
-    let task = group.spawn_supervised(async { panic!("number {}", 7) }, on_panic);
-    group.wait().await;
-    task.await.expect("the task itself ended in good order");
-    let heard = heard.lock().expect("whole");
-    assert_eq!(*heard, [Panicked("number 7".to_owned())]);
-    assert_eq!(heard[0].to_string(), "task panicked: number 7");
+#[test]
+fn a_panic_that_is_caught_is_told_in_its_own_words() {
+    assert_eq!(Panicked::catch(|| 7), Ok(7));
+    let panicked = Panicked::catch(|| panic!("number {}", 7)).map(|()| 0);
+    let panicked = panicked.expect_err("it panicked");
+    assert_eq!(panicked, Panicked("number 7".to_owned()));
+    assert_eq!(panicked.to_string(), "task panicked: number 7");
 }
 
 /// Whoever waits sees what the tasks did, on any number of threads.

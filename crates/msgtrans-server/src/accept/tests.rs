@@ -7,15 +7,21 @@ use std::time::Duration;
 
 use msgtrans_actor::{Elapsed, Timers};
 use msgtrans_core::ConnectError;
+use msgtrans_session::SessionTask;
 use msgtrans_transport::{Connection, Handshake};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, advance, sleep};
 
-use super::in_turn;
+use super::{Peer, in_turn};
 
 type Shaken = Result<(Instant, Result<Box<dyn Connection>, ConnectError>), Elapsed>;
 
 const LIMIT: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_peers_task_is_as_small_as_a_sessions() {
+    assert_eq!(size_of::<Peer>(), size_of::<SessionTask>());
+}
 
 fn begin(
     places: &Semaphore,

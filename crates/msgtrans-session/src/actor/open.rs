@@ -24,7 +24,7 @@ use crate::direct::DirectInlet;
 use crate::events::TransportEvent;
 use crate::handler::Refusal;
 use crate::opening::{
-    Decision, First, OpenError, Role, Terms, connect_request, first_frame, hello, welcome,
+    Decision, OpenError, Role, Terms, connect_request, first_frame, hello, welcome,
 };
 use crate::pass;
 
@@ -33,20 +33,8 @@ impl SessionActor {
         let Phase::Opening(opening) = &mut self.phase else {
             return Lane::Idle;
         };
-        if let Some(decision) = &mut opening.decision {
-            return match pass::lend(&mut self.pass, || decision.future.as_mut().poll(cx)) {
-                Poll::Pending => Lane::Idle,
-                Poll::Ready(outcome) => {
-                    if let Some(decision) = opening.decision.take() {
-                        self.decided(decision, outcome);
-                    }
-                    if matches!(self.phase, Phase::Open) {
-                        // The first frame of a version 1 peer is a packet already.
-                        self.poll_lanes(cx);
-                    }
-                    Lane::Busy
-                }
-            };
+        if opening.decision.is_some() {
+            return self.poll_decision(cx);
         }
         match &mut opening.role {
             Role::Client { said_hello, .. } if !*said_hello => {
@@ -57,7 +45,7 @@ impl SessionActor {
                 // The protocol has decided before any frame, and a version 1 peer may only listen.
                 let terms = Terms::v1(&self.runtime().config);
                 self.decide(terms, None, None, true);
-                return Lane::Busy;
+                return self.poll_decision(cx);
             }
             _ => {}
         }
@@ -71,7 +59,7 @@ impl SessionActor {
                 self.heard = self.now;
                 self.received = true;
                 self.first(packet, version);
-                Lane::Busy
+                self.poll_decision(cx)
             }
             (Poll::Ready(Ok(_)), ..) => {
                 self.opening_failed(
@@ -85,6 +73,35 @@ impl SessionActor {
                 self.opening_error(error);
                 Lane::Busy
             }
+        }
+    }
+
+    /// Asks whoever decides, in the pass in which it is known what about: mostly the answer is there at once, leaves with
+    /// this pass, and the session goes on as an open one without another.
+    fn poll_decision(&mut self, cx: &mut Context<'_>) -> Lane {
+        let Phase::Opening(opening) = &mut self.phase else {
+            // The other side's answer, or a refusal.
+            return Lane::Busy;
+        };
+        let Some(decision) = &mut opening.decision else {
+            return Lane::Busy;
+        };
+        let Poll::Ready(outcome) = pass::lend(&mut self.pass, || decision.future.as_mut().poll(cx))
+        else {
+            return Lane::Idle;
+        };
+        if let Some(decision) = opening.decision.take() {
+            self.decided(decision, outcome);
+        }
+        if !matches!(self.phase, Phase::Open) {
+            return Lane::Busy;
+        }
+        // The first frame of a version 1 peer is a packet already.
+        self.poll_lanes(cx);
+        if matches!(self.phase, Phase::Open) {
+            self.poll_open(cx)
+        } else {
+            Lane::Busy
         }
     }
 
@@ -127,15 +144,15 @@ impl SessionActor {
             return self.answered(packet);
         }
         match first_frame(&packet, version) {
-            Ok(First::Hello(hello)) => {
+            Ok(Some(hello)) => {
                 let terms = Terms::of_hello(&hello);
                 if hello.resume.is_some() {
                     self.settle(WireVersion::V2);
                     return self.refuse(Code::RESUME_REFUSED, "sessions are not kept here", None);
                 }
-                self.decide(terms, Some(*hello), None, true);
+                self.decide(terms, Some(hello), None, true);
             }
-            Ok(First::V1) => {
+            Ok(None) => {
                 let terms = Terms::v1(&self.runtime().config);
                 self.decide(terms, None, Some(packet), true);
             }

@@ -264,7 +264,8 @@ impl Decoder {
 
     /// The run of plain frames at the front: OneWay, Request or Response, uncompressed, without extended header and
     /// flags, whole and within the limits. Anything else is left to [`next_frame`](Self::next_frame), errors included.
-    #[inline]
+    // Apart: the loop has registers for all that it needs, which it would share with everything else that is decoded.
+    #[inline(never)]
     fn decode_plain(&mut self, budget_bytes: usize, into: &mut PacketBatch) {
         let Some(version) = self.version else { return };
         let max_payload = self.limits.max_payload();
@@ -273,26 +274,26 @@ impl Decoder {
         let (mut at, mut bytes, mut others) = (0, 0usize, 0usize);
         loop {
             let rest = chunk.get(at..).unwrap_or_default();
-            let header = rest
-                .first_chunk()
-                .and_then(|bytes| PlainHeader::parse(bytes, version))
-                .filter(|header| header.payload_len() <= max_payload);
-            let Some(header) = header else { break };
-            let start = at.saturating_add(HEADER_LEN);
-            // Bounded by the limit of at most 1 GiB.
-            let end = start.saturating_add(header.payload_len() as usize);
-            if end > chunk.len() {
+            let header = rest.first_chunk();
+            let Some(header) = header.and_then(|bytes| PlainHeader::parse(bytes, version)) else {
+                break;
+            };
+            // Within the chunk, as the header is.
+            let start = at.wrapping_add(HEADER_LEN);
+            let Some(end) = start.checked_add(header.payload_len() as usize) else {
+                break;
+            };
+            if header.payload_len() > max_payload || end > chunk.len() {
                 break;
             }
-            if end == chunk.len() && start < end {
+            let payload = if start == end {
+                Bytes::new()
+            } else if end == chunk.len() {
                 // The last frame takes the chunk itself, which saves counting one more holder and one less.
                 chunk.advance(start);
                 into.count_plain(bytes, others, version);
                 into.push(header.packet(chunk), version);
                 return;
-            }
-            let payload = if start == end {
-                Bytes::new()
             } else {
                 chunk.slice(start..end)
             };

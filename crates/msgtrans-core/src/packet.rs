@@ -225,12 +225,6 @@ impl Flags {
         self.0 & Self::known(version)
     }
 
-    /// Whether no bit would go on any wire.
-    #[inline]
-    pub(crate) const fn is_plain(self) -> bool {
-        self.0 & Self::V2_BITS == 0
-    }
-
     /// The bits as they would go on a v2 wire.
     pub const fn bits(self) -> u16 {
         self.0 & Self::V2_BITS
@@ -309,6 +303,9 @@ pub struct Packet {
     pub meta: Option<Box<Meta>>,
 }
 
+/// Type and compression in [`Packet::word`].
+const ALL_BUT_FLAGS: u32 = 0xFFFF_0000;
+
 impl Packet {
     /// A packet of `packet_type` whose id the session chooses.
     pub fn new(packet_type: PacketType, payload: impl Into<Bytes>) -> Self {
@@ -328,9 +325,16 @@ impl Packet {
     /// is wanted at once.
     #[inline(always)]
     pub fn is_plain_message(&self) -> bool {
-        self.packet_type == PacketType::OneWay
-            && self.compression == Compression::None
-            && !self.flags.contains(Flags::ACK_NOW)
+        self.word() & (ALL_BUT_FLAGS | u32::from(Flags::ACK_NOW.0)) == 0
+    }
+
+    /// Flags, type and compression, which lie side by side, as one number: one look instead of three. It is 0 for a
+    /// OneWay that is not compressed and has no flags.
+    #[inline(always)]
+    fn word(&self) -> u32 {
+        u32::from(self.flags.0)
+            | u32::from(self.packet_type.0) << 16
+            | u32::from(self.compression.0) << 24
     }
 
     /// A decoded packet from the first half of a plain header: version, compression, type, biz_type, id.
@@ -352,9 +356,9 @@ impl Packet {
     /// version, if so.
     #[inline(always)]
     pub(crate) fn plain_head(&self) -> Option<u64> {
+        let bits = 0xFF00_0000 | u32::from(Flags::V2_BITS);
         let plain = self.packet_type.is_v1()
-            && self.compression == Compression::None
-            && self.flags.is_plain()
+            && self.word() & bits == 0
             && self.ext_header.is_empty()
             && self.meta.is_none();
         plain.then(|| {
@@ -362,6 +366,15 @@ impl Packet {
                 | u64::from(self.biz_type) << 32
                 | u64::from(self.message_id)
         })
+    }
+
+    /// [`plain_head`](Self::plain_head) of one that is a one-way message.
+    #[inline(always)]
+    pub(crate) fn plain_message_head(&self) -> Option<u64> {
+        let plain = self.word() & (ALL_BUT_FLAGS | u32::from(Flags::V2_BITS)) == 0
+            && self.ext_header.is_empty()
+            && self.meta.is_none();
+        plain.then(|| u64::from(self.biz_type) << 32 | u64::from(self.message_id))
     }
 
     /// A one-way text message.

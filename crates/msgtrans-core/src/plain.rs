@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::header::{HEADER_LEN, WireVersion};
-use crate::out_buffer::SHARED_PAYLOAD_MIN;
+use crate::out_buffer::{OutBuffer, SHARED_PAYLOAD_MIN};
 use crate::packet::{Packet, PacketType};
 
 /// The header of a plain frame: OneWay, Request or Response, not compressed, without flags and extended header.
@@ -23,14 +23,14 @@ impl PlainHeader {
     #[inline(always)]
     pub fn parse(bytes: &[u8; HEADER_LEN], version: WireVersion) -> Option<Self> {
         let both = u128::from_be_bytes(*bytes);
-        let (head, tail) = ((both >> 64) as u64, both as u64);
-        let plain = head >> 48 == u64::from(version as u8) << 8
-            && (head >> 40) & 0xFF <= u64::from(PacketType::Response.as_u8())
-            && tail >> 48 == 0
-            && tail & 0xFFFF == 0;
+        // Turned by the two bytes of the extended header's length, so that these and the flags are the lower half.
+        let (head, tail) = ((both >> 64) as u64, (both as u64).rotate_left(16));
+        // Of another version or compressed is above any type, or below none.
+        let packet_type = (head >> 40).wrapping_sub(u64::from(version as u8) << 16);
+        let plain = packet_type <= u64::from(PacketType::Response.as_u8()) && tail as u32 == 0;
         plain.then_some(Self {
             head,
-            payload_len: (tail >> 16) as u32,
+            payload_len: (tail >> 32) as u32,
         })
     }
 
@@ -47,6 +47,18 @@ impl PlainHeader {
         })
     }
 
+    /// [`of`](Self::of) for a one-way message, with one look less: `None` for anything else.
+    #[inline(always)]
+    pub fn of_message(packet: &Packet, version: WireVersion) -> Option<Self> {
+        if packet.payload.len() >= SHARED_PAYLOAD_MIN {
+            return None;
+        }
+        Some(Self {
+            head: u64::from(version as u8) << 56 | packet.plain_message_head()?,
+            payload_len: packet.payload.len() as u32,
+        })
+    }
+
     /// Bytes of the payload.
     #[inline(always)]
     pub fn payload_len(self) -> u32 {
@@ -57,6 +69,14 @@ impl PlainHeader {
     #[inline(always)]
     pub fn to_bytes(self) -> [u8; HEADER_LEN] {
         (u128::from(self.head) << 64 | u128::from(self.payload_len) << 16).to_be_bytes()
+    }
+
+    /// Appends the frame of this header and `payload`, which is as long as the header says.
+    // Apart, so that the copies are inlined here and cost no caller its registers.
+    #[inline(never)]
+    pub fn put_frame(self, payload: &[u8], out: &mut OutBuffer) {
+        debug_assert_eq!(self.payload_len as usize, payload.len());
+        out.put_frame(&self.to_bytes(), payload);
     }
 
     /// The packet of this header and its payload.

@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes};
 use msgtrans_core::{
     CloseReason, Code, ConnectionInfo, Decoder, Initiator, Limits, PacketBatch, PeerAddress,
-    ReadTarget, WireVersion, WireVersions, encode,
+    ReadTarget, WireVersion, WireVersions,
 };
 use msgtrans_mempool::worker;
 use msgtrans_transport::{Connection, ConnectionError, Framing, OutboundBatch, Progress, Received};
@@ -374,10 +374,10 @@ impl Connection for QuicConnection {
 
     fn framing(&self) -> Framing {
         // What the handshake agreed on, and nothing else, is spoken.
-        Framing::Encode(match self.prefix {
-            Some(_) => encode_prefixed,
-            None => encode,
-        })
+        match self.prefix {
+            Some(_) => Framing::Encode(encode_prefixed),
+            None => Framing::Frames,
+        }
     }
 
     fn progress(&self) -> Progress {

@@ -3,7 +3,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use msgtrans_core::{EncodeError, OutBuffer, Packet, SendError, SendErrorKind, WireVersion};
 use msgtrans_session::Session;
-use msgtrans_transport::Framing;
+use msgtrans_transport::Encoder;
 
 /// What became of a broadcast. A slow session neither delays the others nor grows without bound: where a session's queue
 /// is full, its copy is dropped, counted here and in the statistics.
@@ -39,12 +39,15 @@ impl Broadcast {
     /// # Errors
     /// The packet cannot be encoded at all.
     pub(crate) fn send(&mut self, session: &Session) -> Result<(), EncodeError> {
-        let outcome = match session.shared_framing() {
-            Some((Framing::Encode(encode), version)) => {
+        let encoder = session
+            .shared_framing()
+            .and_then(|(framing, version)| Some((framing.encoder()?, version)));
+        let outcome = match encoder {
+            Some((encode, version)) => {
                 let frame = self.frame(encode, version)?;
                 session.try_send_encoded(frame)
             }
-            _ => session.try_send(self.packet.clone()),
+            None => session.try_send(self.packet.clone()),
         };
         self.count(outcome);
         Ok(())
@@ -54,11 +57,7 @@ impl Broadcast {
         self.report
     }
 
-    fn frame(
-        &mut self,
-        encode: fn(&Packet, WireVersion, &mut OutBuffer) -> Result<(), EncodeError>,
-        version: WireVersion,
-    ) -> Result<Bytes, EncodeError> {
+    fn frame(&mut self, encode: Encoder, version: WireVersion) -> Result<Bytes, EncodeError> {
         // Functions of equal address are the same framing; one framing under two addresses is only encoded twice.
         let key = encode as usize;
         if let Some((.., frame)) = self

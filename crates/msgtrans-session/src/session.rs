@@ -218,6 +218,23 @@ impl Shared {
         self.end.notify_waiters();
     }
 
+    /// Numbers and encodes a message to which nothing else is to be done, if this thread is in the session's pass; whether
+    /// it did.
+    #[inline(always)]
+    fn offer_plain(&self, packet: &mut Packet) -> bool {
+        if !self.plain.load(Ordering::Relaxed) || packet.packet_type != PacketType::OneWay {
+            return false;
+        }
+        self.assign_id(packet);
+        // What is encoded here is far below any limit of a peer.
+        pass::offer_plain(self, packet)
+    }
+
+    #[inline]
+    fn assign_id(&self, packet: &mut Packet) {
+        packet.assign_id(|| self.next_id.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
+    }
+
     /// Everything that can be wrong with a packet is found here, before it is queued.
     #[inline]
     pub(crate) fn prepare(self: &Arc<Self>, packet: &mut Packet) -> Result<(), SendErrorKind> {
@@ -228,7 +245,7 @@ impl Shared {
             && packet.meta.is_none()
             && packet.compression == Compression::None
         {
-            packet.assign_id(|| self.next_id.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
+            self.assign_id(packet);
             return Ok(());
         }
         self.prepare_any(packet)
@@ -241,7 +258,7 @@ impl Shared {
         if !self.runtime.middleware.is_empty() {
             self.pass_middleware(packet)?;
         }
-        packet.assign_id(|| self.next_id.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
+        self.assign_id(packet);
         self.check_size(packet, version)?;
         if packet.compression != Compression::None || self.runtime.config.compression.is_some() {
             self.compress(packet, version)?;
@@ -404,6 +421,9 @@ impl Session {
         mut packet: Packet,
     ) -> impl Future<Output = Result<(), SendError>> + Send + '_ {
         async move {
+            if self.shared.offer_plain(&mut packet) {
+                return Ok(());
+            }
             if let Err(kind) = check_type(&packet).and_then(|()| self.shared.prepare(&mut packet)) {
                 return Err(SendError::new(kind, packet));
             }

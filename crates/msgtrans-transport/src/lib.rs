@@ -24,7 +24,7 @@ mod stream;
 pub use connection::{Connection, ConnectionError, Progress, Received};
 pub use endpoint::{Endpoint, EndpointOptions, ParseEndpointError};
 pub use listener::{AcceptError, Handshake, Incoming, Listener};
-pub use outbound::{Confirmation, Confirmed, Framing, OutboundBatch};
+pub use outbound::{Confirmation, Confirmed, Encoder, Framing, OutboundBatch};
 pub use probe::Probe;
 pub use protocol::{
     BoxFuture, Connector, DialContext, IntoConnector, IntoServerProtocol, ListenContext,

@@ -16,18 +16,37 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Buf;
-use msgtrans_core::{EncodeError, OutBuffer, Packet, WireVersion, encoded_len};
+use msgtrans_core::{
+    EncodeError, OutBuffer, Packet, PlainHeader, WireVersion, encode, encoded_len,
+};
 use msgtrans_mempool::worker;
 use tokio::sync::oneshot;
 
 /// How packets become what a connection sends.
 #[derive(Clone, Copy, Debug)]
 pub enum Framing {
+    /// Frames as [`encode`] makes them, one behind the other: for a protocol that carries a stream of bytes. As
+    /// `Encode(encode)`, and cheaper, because it is known where a packet is pushed.
+    Frames,
     /// Each packet is appended to the batch's buffer by this function, at the moment it is pushed. Sessions whose
     /// function and version are equal can share encoded bytes.
-    Encode(fn(&Packet, WireVersion, &mut OutBuffer) -> Result<(), EncodeError>),
+    Encode(Encoder),
     /// Packets change hands as they are; nothing is encoded.
     Packets,
+}
+
+/// Appends one packet to a buffer, as [`encode`] does.
+pub type Encoder = fn(&Packet, WireVersion, &mut OutBuffer) -> Result<(), EncodeError>;
+
+impl Framing {
+    /// The function that makes the bytes; `None` where there are none.
+    pub fn encoder(self) -> Option<Encoder> {
+        match self {
+            Self::Frames => Some(encode),
+            Self::Encode(encoder) => Some(encoder),
+            Self::Packets => None,
+        }
+    }
 }
 
 /// Resolved by the connection when it has taken a packet's bytes. Dropping it is failure, never silent success.
@@ -81,7 +100,7 @@ impl OutboundBatch {
     /// An empty batch for a connection with this framing and version, over memory leased from the worker.
     pub fn new(framing: Framing, version: WireVersion) -> Self {
         let out = match framing {
-            Framing::Encode(_) => OutBuffer::from_vec(worker::take_out_buffer()),
+            Framing::Frames | Framing::Encode(_) => OutBuffer::from_vec(worker::take_out_buffer()),
             Framing::Packets => OutBuffer::new(),
         };
         Self {
@@ -97,7 +116,7 @@ impl OutboundBatch {
 
     /// Gives an empty batch's memory back to the worker.
     pub fn recycle(self) {
-        if let Framing::Encode(_) = self.framing {
+        if self.framing.encoder().is_some() {
             worker::put_out_buffer(self.out.into_vec());
         }
     }
@@ -110,8 +129,26 @@ impl OutboundBatch {
     #[inline]
     pub fn push(&mut self, packet: &Packet) -> Result<(), EncodeError> {
         match self.framing {
+            Framing::Frames => encode(packet, self.version, &mut self.out),
             Framing::Encode(encode) => encode(packet, self.version, &mut self.out),
             Framing::Packets => self.push_packet(packet),
+        }
+    }
+
+    /// Adds a one-way message that is [plain](PlainHeader::of_message), as nearly all are; whether it did. Anything
+    /// else, errors included, is left to [`push`](Self::push), and nothing was added.
+    #[inline(always)]
+    pub fn push_message(&mut self, packet: &Packet) -> bool {
+        let Some(header) = PlainHeader::of_message(packet, self.version) else {
+            return false;
+        };
+        match self.framing {
+            Framing::Frames => {
+                header.put_frame(&packet.payload, &mut self.out);
+                true
+            }
+            Framing::Encode(encode) => encode(packet, self.version, &mut self.out).is_ok(),
+            Framing::Packets => false,
         }
     }
 
@@ -207,7 +244,7 @@ impl OutboundBatch {
     #[inline]
     pub fn len(&self) -> usize {
         match self.framing {
-            Framing::Encode(_) => self.out.remaining(),
+            Framing::Frames | Framing::Encode(_) => self.out.remaining(),
             Framing::Packets => self.packet_bytes,
         }
     }
@@ -225,14 +262,14 @@ impl OutboundBatch {
 
     fn pushed(&self) -> u64 {
         match self.framing {
-            Framing::Encode(_) => self.out.pushed(),
+            Framing::Frames | Framing::Encode(_) => self.out.pushed(),
             Framing::Packets => self.packets_taken.saturating_add(self.packets.len() as u64),
         }
     }
 
     fn taken(&self) -> u64 {
         match self.framing {
-            Framing::Encode(_) => self.out.taken(),
+            Framing::Frames | Framing::Encode(_) => self.out.taken(),
             Framing::Packets => self.packets_taken,
         }
     }

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf, BufMut};
 use msgtrans_core::{
     CloseReason, ConnectionInfo, Decoded, Decoder, Initiator, Limits, OutBuffer, PacketBatch,
-    ReadTarget, WireVersion, WireVersions, encode,
+    ReadTarget, WireVersion, WireVersions,
 };
 use msgtrans_mempool::worker;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -294,7 +294,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for StreamCo
     }
 
     fn framing(&self) -> Framing {
-        Framing::Encode(encode)
+        Framing::Frames
     }
 
     fn progress(&self) -> Progress {

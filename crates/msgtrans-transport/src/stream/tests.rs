@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
 use bytes::{Buf, Bytes};
-use msgtrans_core::{Code, OutBuffer, Packet, PeerAddress};
+use msgtrans_core::{Code, OutBuffer, Packet, PeerAddress, encode};
 use proptest::prelude::*;
 use tokio::io::ReadBuf;
 

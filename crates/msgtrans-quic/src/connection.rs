@@ -160,10 +160,11 @@ impl QuicConnection {
                 count
             }
             ReadTarget::Shared => {
-                let mut buffer = worker::take_read_buffer();
-                let read = ready!(poll_read_buf(stream, cx, buffer.bytes_mut()));
-                let count = read.map_err(failure::read)?;
-                let bytes = buffer.bytes_mut().split().freeze();
+                let read = worker::with_read_buffer(|buffer| {
+                    let read = ready!(poll_read_buf(stream, cx, buffer));
+                    Poll::Ready(read.map(|count| (count, buffer.split().freeze())))
+                });
+                let (count, bytes) = ready!(read).map_err(failure::read)?;
                 match &mut self.prefix {
                     Some(prefix) => prefix.push(bytes),
                     None => self.decoder.push(bytes),

@@ -36,6 +36,7 @@ mod server;
 mod socket;
 mod stream;
 mod tuning;
+mod udp;
 
 #[cfg(feature = "dangerous-insecure")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dangerous-insecure")))]

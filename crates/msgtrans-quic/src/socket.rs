@@ -9,6 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::UdpOffloads;
 use crate::tuning::{DATAGRAM_MAX, Tuning};
+use crate::udp::Udp;
 
 /// An endpoint that listens at `address`.
 pub(crate) fn listen(
@@ -63,5 +64,6 @@ fn endpoint(socket: UdpSocket, server: Option<ServerConfig>) -> io::Result<Endpo
     config
         .max_udp_payload_size(DATAGRAM_MAX)
         .map_err(io::Error::other)?;
-    Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
+    let socket = Arc::new(Udp::new(socket)?);
+    Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
 }

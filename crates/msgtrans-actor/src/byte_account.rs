@@ -56,7 +56,8 @@ impl ByteAccount {
     /// Bytes held by all, in lots.
     #[inline]
     pub fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+        // Acquire: who has seen bytes here sees them in the holder's own note too; see `note_in`.
+        self.held.load(Ordering::Acquire)
     }
 
     /// A holder that had written down `noted` bytes holds `now`: what it has written down afterwards.
@@ -71,6 +72,18 @@ impl ByteAccount {
         noted
     }
 
+    /// The same for a holder whose note others look at, and who alone writes it: it is raised before the sum and lowered
+    /// behind it, so that nobody finds bytes in the sum that no holder has.
+    #[inline]
+    pub fn note_in(&self, noted: &AtomicUsize, now: usize) {
+        let before = noted.load(Ordering::Relaxed);
+        let lots = now.saturating_sub(now % LOT);
+        if lots > before {
+            noted.store(lots, Ordering::Relaxed);
+        }
+        noted.store(self.note(before, now), Ordering::Relaxed);
+    }
+
     #[cold]
     fn write(&self, noted: usize, lots: usize) {
         let Some(more) = lots.checked_sub(noted) else {
@@ -80,7 +93,8 @@ impl ByteAccount {
         };
         let held = self
             .held
-            .fetch_add(more, Ordering::Relaxed)
+            // Release: pairs with the Acquire in `held`.
+            .fetch_add(more, Ordering::Release)
             .saturating_add(more);
         let from = self.bell_from.load(Ordering::Acquire);
         if from != 0 && held >= from {

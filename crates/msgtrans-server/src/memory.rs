@@ -75,7 +75,8 @@ impl MemoryBudget {
         held: impl Fn() -> usize,
         each: impl FnOnce(&mut dyn FnMut(usize, bool, &T)),
     ) -> Option<Vec<(usize, T)>> {
-        if held() < self.percent(95) {
+        let before = held();
+        if before < self.percent(95) {
             return None;
         }
         let mut leaving = 0_usize;
@@ -87,8 +88,10 @@ impl MemoryBudget {
                 holders.push((bytes, holder.clone()));
             }
         });
-        // Asked again, behind the walk: who let go in the meantime was not met, and others would be cut in its place.
-        let mut excess = held()
+        // The less of both: who let go since was not met in the walk, who took more was met before it did, and others
+        // would be cut in the place of either.
+        let mut excess = before
+            .min(held())
             .saturating_sub(self.percent(90))
             .saturating_sub(leaving);
         holders.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
@@ -193,18 +196,26 @@ mod tests {
         assert_eq!(chosen(1_001, &leaving).as_deref(), Some("a"));
     }
 
-    #[test]
-    fn nobody_is_cut_in_place_of_one_who_lets_go_during_the_look() {
-        let held = std::cell::Cell::new(1_000);
+    /// How many are chosen when `before` are held until the look and `after` from its end.
+    fn chosen_between(before: usize, after: usize) -> Option<usize> {
+        let held = std::cell::Cell::new(before);
         let chosen = MemoryBudget(1_000).choose(
             || held.get(),
             |add| {
-                held.set(880);
-                add(90, false, &'a');
+                held.set(after);
+                for name in "abcd".chars() {
+                    add(40, false, &name);
+                }
             },
         );
-        let names = chosen.map(|chosen| chosen.len());
-        assert_eq!(names, Some(0));
+        chosen.map(|chosen| chosen.len())
+    }
+
+    #[test]
+    fn nobody_is_cut_in_place_of_one_who_lets_go_or_takes_more_during_the_look() {
+        assert_eq!(chosen_between(1_000, 880), Some(0));
+        assert_eq!(chosen_between(960, 1_040), Some(2));
+        assert_eq!(chosen_between(949, 2_000), None);
     }
 
     #[test]

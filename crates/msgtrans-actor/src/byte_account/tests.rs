@@ -48,3 +48,20 @@ fn a_bell_rings_for_who_takes_more_from_its_bound_on_until_it_is_taken_down() {
     account.note(noted, 0);
     assert_eq!((rung.load(Ordering::Relaxed), account.held()), (2, 0));
 }
+
+#[test]
+fn a_bell_finds_in_the_holders_note_what_it_rings_for() {
+    let (account, noted) = (account(), Arc::new(AtomicUsize::new(0)));
+    let found = Arc::new(AtomicUsize::new(0));
+    let bell = {
+        let (noted, found) = (noted.clone(), found.clone());
+        account.ring_from(4 * LOT, move || {
+            found.store(noted.load(Ordering::Relaxed), Ordering::Relaxed);
+        })
+    };
+    account.note_in(&noted, 7 * LOT + 1);
+    assert_eq!(found.load(Ordering::Relaxed), 7 * LOT);
+    account.note_in(&noted, 0);
+    assert_eq!((noted.load(Ordering::Relaxed), account.held()), (0, 0));
+    drop(bell);
+}

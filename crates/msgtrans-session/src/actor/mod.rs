@@ -399,7 +399,7 @@ impl SessionActor {
         let now = (self.incomplete as usize).saturating_add(at_hand);
         let noted = shared.held.load(Ordering::Relaxed);
         if now >= LOT || noted != 0 {
-            shared.held.store(HELD.note(noted, now), Ordering::Relaxed);
+            HELD.note_in(&shared.held, now);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod application;
 mod compression;
+mod crowd;
 mod dawdle;
 mod frames;
 mod handshake;

@@ -199,6 +199,10 @@ impl<F: Future<Output = ()>> Running<F> {
         self.register(cx.waker());
         self.cancel();
         for word in 0..self.ready.words.len() {
+            // Looked at before it is written, which costs more: hardly any has been woken.
+            if self.ready.words[word].load(Ordering::Relaxed) == 0 {
+                continue;
+            }
             let mut bits = self.ready.words[word].swap(0, Ordering::AcqRel);
             while bits != 0 {
                 self.poll_slot(word * 64 + bits.trailing_zeros() as usize);

@@ -43,12 +43,13 @@ pub enum PushError<T> {
 /// A short `std` lock around a deque that the actor swaps out whole: a prototype measured it ahead of `SegQueue` and
 /// flume for senders outside the actor's own pass, and the pass itself takes no lock at all. One flag says whether the
 /// actor has been told: a sender that finds it set neither wakes nor writes it again.
+#[repr(C)]
 pub struct Mailbox<C, T> {
-    inner: Mutex<Inner<C, T>>,
     /// [`SIGNALLED`], [`COMMANDS`], [`GATHERING`]: set by senders and cleared by the actor, both under the lock; read by
     /// the actor without it. Acquire there pairs with Release here, though the lock that follows orders the content
     /// anyway.
     signs: AtomicU8,
+    inner: Mutex<Inner<C, T>>,
 }
 
 /// The actor has been told that there is something.
@@ -58,18 +59,20 @@ const COMMANDS: u8 = 2;
 /// More may be about to come.
 const GATHERING: u8 = 4;
 
+/// In this order in memory: what a push to an empty mailbox looks at lies together, so that it touches few cache lines.
+#[repr(C)]
 struct Inner<C, T> {
-    commands: Vec<C>,
-    items: VecDeque<T>,
-    bytes: usize,
-    bounds: Bounds,
-    /// Where the bytes are written down as well, and how many are.
-    account: Option<&'static ByteAccount>,
-    noted: usize,
+    closed: bool,
     receiver: Option<Waker>,
     /// Who waits for room; hardly any mailbox has ever had somebody.
     line: Option<Box<Line>>,
-    closed: bool,
+    items: VecDeque<T>,
+    bytes: usize,
+    noted: usize,
+    /// Where the bytes are written down as well, and how many are.
+    account: Option<&'static ByteAccount>,
+    bounds: Bounds,
+    commands: Vec<C>,
 }
 
 #[derive(Default)]
@@ -355,7 +358,8 @@ impl<C, T> Mailbox<C, T> {
     /// for a lone item more often than for many.
     pub fn take_lone(&self) -> Option<T> {
         let mut inner = self.lock();
-        if inner.items.len() != 1 || !inner.commands.is_empty() {
+        // Not the commands themselves, which lie in another cache line.
+        if inner.items.len() != 1 || self.has_commands() {
             return None;
         }
         let item = inner.items.pop_front();

@@ -54,43 +54,47 @@ pub(crate) enum Command {
 }
 
 /// What the handle and the task share.
+///
+/// In this order in memory, because a delivery to one of ten thousand sessions costs as much as the cache lines that it
+/// touches: what it looks at lies together and in front.
+#[repr(C)]
 pub(crate) struct Shared {
-    /// Unique in the process: recognises the session's own pass.
-    pub(crate) key: u64,
-    /// A client learns its id from the Welcome.
-    id: AtomicU64,
-    pub(crate) info: ConnectionInfo,
     pub(crate) runtime: Arc<SessionRuntime>,
-    pub(crate) mailbox: Mailbox<Command, Outgoing>,
-    /// Bytes that the task has written down in [`HELD`], beside those of the mailbox. Written by the task alone.
-    pub(crate) held: AtomicUsize,
-    /// Whether the session was cut for what it holds.
-    shed: AtomicBool,
-    requests: Mutex<RequestTable>,
-    /// Set by who inserts a request, cleared by the task when it looks at the deadlines; the mailbox or the pass brings
-    /// the task there.
-    pub(crate) deadlines_changed: AtomicBool,
-    /// Whether the task waits for the peer to read: then what is queued wakes nobody. Written by the task alone; a send
-    /// that sees the old value is one whose packet the task has yet to find, and the deadlines with it.
-    pub(crate) blocked: AtomicBool,
+    framing: OnceLock<Framing>,
+    reason: OnceLock<Box<CloseReason>>,
+    /// The largest frame that the peer takes.
+    peer_max_frame: AtomicU32,
     /// 0 until the handshake is done. Written by the task before anybody can send.
     version: AtomicU8,
-    features: AtomicU32,
     /// Whether packets need nothing but a number before they are queued: the session is open, and there is neither
     /// middleware nor compression. Relaxed: a send that sees the old value is a send before the change.
     plain: AtomicBool,
-    /// The largest frame that the peer takes.
-    peer_max_frame: AtomicU32,
-    framing: OnceLock<Framing>,
-    next_id: AtomicU32,
-    reason: OnceLock<Box<CloseReason>>,
-    /// The first GoAway or Goodbye of the peer.
-    goodbye: OnceLock<Box<Goodbye>>,
-    ended: AtomicBool,
-    end: Notify,
-    pub(crate) counters: SessionCounters,
+    /// Whether the task waits for the peer to read: then what is queued wakes nobody. Written by the task alone; a send
+    /// that sees the old value is one whose packet the task has yet to find, and the deadlines with it.
+    pub(crate) blocked: AtomicBool,
+    /// Set by who inserts a request, cleared by the task when it looks at the deadlines; the mailbox or the pass brings
+    /// the task there.
+    pub(crate) deadlines_changed: AtomicBool,
     /// The ways past the task, where the peer is in this process.
     pub(crate) direct: Option<Box<Direct>>,
+    /// Unique in the process: recognises the session's own pass.
+    pub(crate) key: u64,
+    /// Bytes that the task has written down in [`HELD`], beside those of the mailbox. Written by the task alone.
+    pub(crate) held: AtomicUsize,
+    pub(crate) mailbox: Mailbox<Command, Outgoing>,
+    pub(crate) counters: SessionCounters,
+    requests: Mutex<RequestTable>,
+    next_id: AtomicU32,
+    features: AtomicU32,
+    /// A client learns its id from the Welcome.
+    id: AtomicU64,
+    pub(crate) info: ConnectionInfo,
+    /// The first GoAway or Goodbye of the peer.
+    goodbye: OnceLock<Box<Goodbye>>,
+    end: Notify,
+    ended: AtomicBool,
+    /// Whether the session was cut for what it holds.
+    shed: AtomicBool,
 }
 
 /// What all sessions of the process hold: packets queued to be written or handled, bytes encoded and not written, packets

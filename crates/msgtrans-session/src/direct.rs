@@ -22,6 +22,9 @@ pub(crate) struct Direct {
     /// Whether the task has nothing to write. Written by the task alone, `false` from the beginning of a pass to its end:
     /// whoever was told by something of that pass finds it `false`, or what the pass wrote in front.
     idle: AtomicBool,
+    /// Whether the message lane has nothing at hand. Written like `idle`: a lane that waits in the middle of a run is
+    /// behind everything that was read, and in front of what comes.
+    clear: AtomicBool,
     packets_in: AtomicU64,
     bytes_in: AtomicU64,
     /// Packets in either direction that the task knows of.
@@ -46,6 +49,7 @@ impl Direct {
         Box::new(Self {
             way,
             idle: AtomicBool::new(false),
+            clear: AtomicBool::new(false),
             packets_in: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             known_in: AtomicU64::new(0),
@@ -58,6 +62,7 @@ impl Direct {
     /// A pass begins. Whether something has come, and gone, since the last one.
     pub(crate) fn begin_pass(&self) -> (bool, bool) {
         self.idle.store(false, Ordering::Relaxed);
+        self.clear.store(false, Ordering::Relaxed);
         let Past {
             packets_in,
             packets_out,
@@ -74,8 +79,9 @@ impl Direct {
         )
     }
 
-    /// A pass has ended; `idle`: everything was written.
-    pub(crate) fn end_pass(&self, idle: bool) {
+    /// A pass has ended; `idle`: everything was written; `clear`: every message was handled.
+    pub(crate) fn end_pass(&self, idle: bool, clear: bool) {
+        self.clear.store(clear, Ordering::Release);
         self.idle.store(idle, Ordering::Release);
     }
 
@@ -181,7 +187,10 @@ impl Inlet for DirectInlet {
                 }
                 answered.waker
             }
-            (PacketType::OneWay, Some(events)) => events.try_deliver(shared.id(), packet)?,
+            // The lock of the connection orders this behind every pass that has read from it.
+            (PacketType::OneWay, Some(events)) if direct.clear.load(Ordering::Acquire) => {
+                events.try_deliver(shared.id(), packet)?
+            }
             _ => return Err(packet),
         };
         add(&direct.packets_in, 1);

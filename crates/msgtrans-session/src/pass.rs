@@ -152,6 +152,11 @@ impl Pass {
         self.message_waits || self.requests_running > 0 || self.inbound_bytes > 0
     }
 
+    /// Whether the message lane is at a message or has one before it.
+    pub(crate) fn has_messages(&self) -> bool {
+        self.message_waits || !self.messages.is_empty() || !self.batch.is_empty()
+    }
+
     /// Whether something is to be written, or written and not yet confirmed.
     pub(crate) fn has_out(&self) -> bool {
         self.out

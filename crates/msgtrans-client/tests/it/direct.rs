@@ -216,3 +216,31 @@ async fn a_handler_does_not_overtake_what_was_queued_before_it_ran() {
     assert_eq!(number(&mut server).await, 1);
     assert_eq!(number(&mut server).await, 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_message_does_not_overtake_those_that_wait_for_room_in_the_event_stream() {
+    const MESSAGES: u32 = 30_000;
+    let mut server = Server::inproc().await;
+    let client = server
+        .builder()
+        .events_capacity(8)
+        .build()
+        .await
+        .expect("valid");
+    let mut events = client.events();
+    client.connect().await.expect("connected");
+    let session = server.opened().await;
+    let sender = tokio::spawn(async move {
+        for number in 0..MESSAGES {
+            session.send(numbered(number)).await.expect("sent");
+        }
+    });
+    let mut next = 0;
+    while next < MESSAGES {
+        if let TransportEvent::MessageReceived { packet, .. } = event(&mut events).await {
+            assert_eq!(number_of(&packet), next);
+            next += 1;
+        }
+    }
+    soon(sender).await.expect("no panic");
+}

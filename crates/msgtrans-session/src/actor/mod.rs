@@ -536,8 +536,11 @@ impl Actor for SessionActor {
         }
         self.arm();
         if let Some(direct) = &self.session.shared.direct {
-            let written = self.pass.as_ref().is_none_or(|pass| !pass.has_out());
-            direct.end_pass(matches!(self.phase, Phase::Open) && !self.blocked && written);
+            let open = matches!(self.phase, Phase::Open);
+            let pass = self.pass.as_ref();
+            let written = pass.is_none_or(|pass| !pass.has_out()) && !self.blocked;
+            let handled = pass.is_none_or(|pass| !pass.has_messages());
+            direct.end_pass(open && written, open && handled);
         }
     }
 

@@ -147,6 +147,10 @@ async fn next(listener: &mut dyn Listener, row: &mut usize) -> Result<Incoming, 
 
 /// The task of a peer, from when it comes in until its session has ended: what was a handshake becomes the session in
 /// place, without a task of its own. As small as a session's, since the handshake is boxed and let go.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the session is what the task is for: the others are a moment's"
+)]
 enum Peer {
     Shaking {
         runtime: Arc<SessionRuntime>,

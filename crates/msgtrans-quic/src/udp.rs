@@ -118,3 +118,68 @@ impl fmt::Debug for Writable {
         f.write_str("Writable")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::net::UdpSocket;
+
+    use quinn::udp::BATCH_SIZE;
+
+    use super::*;
+
+    const LEN: usize = 100;
+
+    fn pair() -> (UdpSocket, Udp) {
+        let bound = || UdpSocket::bind("127.0.0.1:0").expect("binds");
+        let (sender, receiver) = (bound(), bound());
+        sender
+            .connect(receiver.local_addr().expect("bound"))
+            .expect("connects");
+        receiver.set_nonblocking(true).expect("a socket");
+        (sender, Udp::new(receiver).expect("a socket"))
+    }
+
+    /// Bytes of one read; `None` where there is nothing yet.
+    fn read(udp: &Udp, cx: &mut Context<'_>) -> Option<usize> {
+        let mut memory = vec![vec![0; 65_536]; BATCH_SIZE];
+        let mut buffers: Vec<IoSliceMut<'_>> =
+            memory.iter_mut().map(|m| IoSliceMut::new(m)).collect();
+        let mut meta = [RecvMeta::default(); BATCH_SIZE];
+        match udp.poll_recv(cx, &mut buffers, &mut meta) {
+            Poll::Pending => None,
+            Poll::Ready(count) => {
+                let read = meta.iter().take(count.expect("a read"));
+                Some(read.map(|meta| meta.len).sum())
+            }
+        }
+    }
+
+    async fn received(udp: &Udp) -> usize {
+        poll_fn(|cx| read(udp, cx).map_or(Poll::Pending, Poll::Ready)).await
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_a_read_that_was_not_filled_is_noticed() {
+        let (sender, udp) = pair();
+        for _ in 0..50 {
+            sender.send(&[7; LEN]).expect("sent");
+            assert_eq!(received(&udp).await, LEN);
+        }
+        assert!(poll_fn(|cx| Poll::Ready(read(&udp, cx))).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn more_than_fits_one_read_is_read_to_its_end() {
+        let (sender, udp) = pair();
+        let sent = 3 * BATCH_SIZE + 5;
+        for _ in 0..sent {
+            sender.send(&[7; LEN]).expect("sent");
+        }
+        let mut bytes = 0;
+        while bytes < sent * LEN {
+            bytes += received(&udp).await;
+        }
+        assert_eq!(bytes, sent * LEN);
+    }
+}

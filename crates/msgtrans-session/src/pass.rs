@@ -24,6 +24,11 @@ const KEPT_BYTES: usize = 1024 * 1024;
 /// Idle passes that a thread keeps: one, and one more for the moment between two sessions.
 const KEPT_PASSES: usize = 2;
 
+/// So many messages are a few, for which a look at the clock counts.
+const FEW: u64 = 2;
+/// Of passes that hand on a few messages, one in so many is timed.
+const TIMED_ONE_IN: u8 = 8;
+
 /// One session's pass.
 #[derive(Default)]
 pub(crate) struct Pass {
@@ -66,6 +71,8 @@ pub(crate) struct Pass {
     pub(crate) refusing_stopped: bool,
     /// Messages and requests handed on.
     pub(crate) handled: u64,
+    /// Passes, of whichever session, until the next that is timed though it handed on a few alone.
+    untimed: u8,
     pub(crate) counts: PassCounts,
 }
 
@@ -145,6 +152,17 @@ impl Pass {
     /// Whether the session needs nothing of what is in it.
     pub(crate) fn is_idle(&self) -> bool {
         !self.is_working() && !self.has_out() && self.batch.is_empty() && self.cancelled.is_empty()
+    }
+
+    /// Whether the pass that has handed on `handled` messages is to be timed: each one with more than a few, and one in
+    /// [`TIMED_ONE_IN`] of the others, as a look at the clock costs as much as handing on a message.
+    pub(crate) fn is_timed(&mut self, handled: u64) -> bool {
+        if handled > FEW {
+            return true;
+        }
+        let timed = self.untimed == 0;
+        self.untimed = if timed { TIMED_ONE_IN } else { self.untimed } - 1;
+        timed
     }
 
     /// Whether the handler has something to do or is at it.

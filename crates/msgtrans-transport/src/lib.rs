@@ -31,4 +31,4 @@ pub use protocol::{
     ProtocolConfig, Schemes, ServerProtocol,
 };
 pub use shortcut::{Inlet, Shortcut};
-pub use stream::{StreamConnection, poll_write};
+pub use stream::StreamConnection;

@@ -1,14 +1,23 @@
-//! [`Probe`]: what a stream tells without a system call.
+//! [`Probe`]: what a stream can do beside being polled.
 
 use std::fmt;
-use std::task::{Context, Poll};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use tokio::io::Interest;
+use bytes::Buf;
+use msgtrans_core::OutBuffer;
+use tokio::io::{AsyncWrite, Interest};
 use tokio::net::TcpStream;
+use tokio_util::io::poll_write_buf;
 
 use crate::socket::tcp_peer_gone;
 
-/// What a stream tells without a system call; [`NONE`](Self::NONE) is told by a stream that tells nothing.
+/// More may be taken in part. A poll knows then that the socket is full, where a try has to find out.
+const TRIED_MAX: usize = 4096;
+
+/// What a stream tells without a system call, and takes without being polled; [`NONE`](Self::NONE) is a stream that does
+/// neither.
 pub struct Probe<S> {
     /// Whether its peer has ended its side, where nothing is read for a while: see
     /// [`Connection::peer_gone`](crate::Connection::peer_gone).
@@ -17,6 +26,9 @@ pub struct Probe<S> {
     pub may_read: fn(&S) -> bool,
     /// The same, and where the answer is no, the waker is stored as by a read. It may say yes too often.
     pub poll_readable: fn(&S, &mut Context<'_>) -> Poll<()>,
+    /// Writes if it can be done now: [`WouldBlock`](io::ErrorKind::WouldBlock) says to poll, which stores the waker. It
+    /// spares what a poll costs that does not have to wait.
+    pub try_write: fn(&S, &[u8]) -> io::Result<usize>,
 }
 
 impl<S> Probe<S> {
@@ -25,7 +37,39 @@ impl<S> Probe<S> {
         peer_gone: |_| false,
         may_read: |_| true,
         poll_readable: |_, _| Poll::Ready(()),
+        try_write: |_, _| Err(io::ErrorKind::WouldBlock.into()),
     };
+}
+
+impl<S: AsyncWrite + Unpin> Probe<S> {
+    /// One write of what is there, at most; returns how much was taken.
+    ///
+    /// # Errors
+    /// The stream's own.
+    #[inline]
+    pub fn poll_write(
+        &self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+        out: &mut OutBuffer,
+    ) -> Poll<io::Result<usize>> {
+        if !out.is_contiguous() {
+            return poll_write_buf(Pin::new(stream), cx, out);
+        }
+        let tried = if out.len() <= TRIED_MAX {
+            (self.try_write)(stream, out.chunk())
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        };
+        let count = match tried {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ready!(Pin::new(stream).poll_write(cx, out.chunk()))?
+            }
+            tried => tried?,
+        };
+        out.advance(count);
+        Poll::Ready(Ok(count))
+    }
 }
 
 impl<S> fmt::Debug for Probe<S> {
@@ -40,4 +84,5 @@ pub const TCP: Probe<TcpStream> = Probe {
     may_read: |stream| stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
     // An error is the read's to report.
     poll_readable: |stream, cx| stream.poll_read_ready(cx).map(drop),
+    try_write: TcpStream::try_write,
 };

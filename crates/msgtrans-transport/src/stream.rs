@@ -14,15 +14,15 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, BufMut};
+use bytes::BufMut;
 use msgtrans_core::{
-    CloseReason, ConnectionInfo, Decoded, Decoder, Initiator, Limits, OutBuffer, PacketBatch,
-    ReadTarget, WireVersion, WireVersions,
+    CloseReason, ConnectionInfo, Decoded, Decoder, Initiator, Limits, PacketBatch, ReadTarget,
+    WireVersion, WireVersions,
 };
 use msgtrans_mempool::worker;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop::has_budget_remaining;
-use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tokio_util::io::poll_read_buf;
 
 use crate::connection::{Connection, ConnectionError, Progress, Received};
 use crate::outbound::{Framing, OutboundBatch};
@@ -149,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamConnection<S> {
                 let decoder = &mut self.decoder;
                 let read = worker::with_read_buffer(|buffer| {
                     let count = ready!(poll_read_buf(stream, cx, buffer))?;
-                    decoder.push(buffer.split().freeze());
+                    decoder.push(worker::split_filled(buffer).freeze());
                     Poll::Ready(Ok::<_, io::Error>(count))
                 });
                 (ready!(read)?, worker::READ_BUFFER_LEN)
@@ -163,24 +163,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamConnection<S> {
         self.progress.read = self.progress.read.saturating_add(count as u64);
         Poll::Ready(Ok(count))
     }
-}
-
-/// One write of what is there, at most; returns how much was taken.
-///
-/// # Errors
-/// The stream's own.
-pub fn poll_write<S: AsyncWrite + Unpin>(
-    stream: &mut S,
-    cx: &mut Context<'_>,
-    out: &mut OutBuffer,
-) -> Poll<io::Result<usize>> {
-    let stream = Pin::new(stream);
-    if !out.is_contiguous() {
-        return poll_write_buf(stream, cx, out);
-    }
-    let count = ready!(stream.poll_write(cx, out.chunk()))?;
-    out.advance(count);
-    Poll::Ready(Ok(count))
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for StreamConnection<S> {
@@ -224,7 +206,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for StreamCo
         from: &mut OutboundBatch,
     ) -> Poll<Result<(), ConnectionError>> {
         while !from.bytes_mut().is_empty() {
-            let count = ready!(poll_write(&mut self.stream, cx, from.bytes_mut()))?;
+            let count = ready!(
+                self.probe
+                    .poll_write(&mut self.stream, cx, from.bytes_mut())
+            )?;
             if count == 0 {
                 return Poll::Ready(Err(ConnectionError::Io(io::ErrorKind::WriteZero.into())));
             }

@@ -22,7 +22,7 @@ use msgtrans_core::{
 };
 use msgtrans_mempool::worker;
 use msgtrans_transport::{
-    Connection, ConnectionError, Framing, OutboundBatch, Probe, Progress, Received, poll_write,
+    Connection, ConnectionError, Framing, OutboundBatch, Probe, Progress, Received,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
@@ -386,7 +386,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WebSocketConnection<S> 
             let chunk = &mut self.chunk;
             let read = worker::with_read_buffer(|buffer| {
                 let count = ready!(poll_read_buf(stream, cx, buffer))?;
-                *chunk = buffer.split();
+                *chunk = worker::split_filled(buffer);
                 Poll::Ready(Ok::<_, io::Error>(count))
             });
             (ready!(read)?, worker::READ_BUFFER_LEN)
@@ -522,7 +522,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for WebSocke
         }
         while !from.bytes_mut().is_empty() {
             self.mid_batch = true;
-            let count = ready!(poll_write(&mut self.stream, cx, from.bytes_mut()))?;
+            let count = ready!(
+                self.probe
+                    .poll_write(&mut self.stream, cx, from.bytes_mut())
+            )?;
             if count == 0 {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
             }

@@ -307,6 +307,27 @@ fn a_lent_buffer_is_the_one_at_hand_and_its_slices_live_on() {
 }
 
 #[test]
+fn what_is_split_off_is_what_was_read_and_the_rest_begins_on_a_line() {
+    on_a_fresh_thread(|| {
+        let mut kept = Vec::new();
+        for len in 0..300_usize {
+            let (filled, rest) = worker::with_read_buffer(|buffer| {
+                buffer.put_bytes(len as u8, len);
+                (worker::split_filled(buffer), buffer.as_ptr().addr())
+            });
+            assert_eq!(rest % 64, 0, "behind {len} bytes");
+            kept.push((len, filled));
+        }
+        for (len, filled) in kept {
+            assert_eq!(filled, vec![len as u8; len]);
+        }
+        // Where there is no room for a line, nothing is lost either.
+        let mut full = BytesMut::from(&[7; 100][..]);
+        assert_eq!(worker::split_filled(&mut full), [7; 100][..]);
+    });
+}
+
+#[test]
 fn a_buffer_lent_inside_of_another_is_another() {
     on_a_fresh_thread(|| {
         worker::with_read_buffer(|outer| {

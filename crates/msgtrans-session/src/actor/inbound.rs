@@ -79,8 +79,9 @@ impl SessionActor {
         }
         self.check_pace();
         self.poll_waiting_lanes(cx);
-        let handled = std::mem::take(&mut self.pass().handled);
-        if handled > 0 {
+        let pass = self.pass();
+        let handled = std::mem::take(&mut pass.handled);
+        if handled > 0 && pass.is_timed(handled) {
             // Once a pass, not once a packet: the clock costs as much as a packet.
             self.runtime()
                 .stats

@@ -46,7 +46,7 @@ fn session(registry: &Arc<Registry>, id: u64, items: usize) -> JoinHandle<Vec<u6
             loop {
                 inbox.take_commands(&mut commands);
                 let left = inbox.take(1, &mut taken, size);
-                if commands.pop_front() == Some(End) {
+                if commands.pop() == Some(End) {
                     return Poll::Ready(());
                 }
                 if !left && !inbox.is_signalled() {

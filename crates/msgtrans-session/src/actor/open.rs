@@ -88,7 +88,7 @@ impl SessionActor {
         };
         let Poll::Ready(outcome) = pass::lend(&mut self.pass, || decision.future.as_mut().poll(cx))
         else {
-            return Lane::Idle;
+            return self.wait();
         };
         if let Some(decision) = opening.decision.take() {
             self.decided(decision, outcome);
@@ -130,10 +130,22 @@ impl SessionActor {
                     self.decide(terms, None, None, false);
                     return Lane::Busy;
                 }
-                Lane::Idle
             }
-            _ => Lane::Idle,
+            _ => {}
         }
+        self.wait()
+    }
+
+    /// What was awaited has not come.
+    fn wait(&mut self) -> Lane {
+        let Phase::Opening(opening) = &self.phase else {
+            return Lane::Idle;
+        };
+        if self.now >= opening.deadline {
+            self.opening_timed_out();
+            return Lane::Busy;
+        }
+        Lane::Idle
     }
 
     fn first(&mut self, packet: Packet, version: WireVersion) {
@@ -401,7 +413,7 @@ impl SessionActor {
         }
     }
 
-    pub(super) fn opening_timed_out(&mut self) {
+    fn opening_timed_out(&mut self) {
         let after = self.runtime().config.handshake_timeout;
         let endpoint = self.endpoint();
         self.tell_opener(Err(OpenError {
@@ -426,3 +438,6 @@ fn tell(opening: Phase, outcome: Result<crate::Session, OpenError>) -> bool {
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,11 +132,6 @@ impl SessionActor {
     pub(super) fn check_time(&mut self) {
         let now = self.now;
         match &self.phase {
-            Phase::Opening(opening) => {
-                if now >= opening.deadline {
-                    self.opening_timed_out();
-                }
-            }
             Phase::Open => {
                 if self.alarm.is_some_and(|(at, _)| now >= at) {
                     self.check_open_time();
@@ -148,8 +143,9 @@ impl SessionActor {
                     self.begin_close(reason, false);
                 }
             }
-            // Looked at where they are polled.
-            Phase::Closing(_) | Phase::Leaving(_) | Phase::Done => {}
+            // Looked at where they are polled, an opening behind what has come: a server that stood still for so long has
+            // not read it yet, and a close over unread input is a reset.
+            Phase::Opening(_) | Phase::Closing(_) | Phase::Leaving(_) | Phase::Done => {}
         }
     }
 

@@ -192,13 +192,14 @@ impl ClientUpgrade {
     /// RFC 6455 section 4.1, what a client must check.
     fn verify(&self, headers: &[Header<'_>]) -> Result<Option<Subprotocol>, UpgradeError> {
         let names = |name, expected: &str| {
-            head::list(headers, name).any(|item| item.eq_ignore_ascii_case(expected))
+            head::list(headers, name).any(|item| item.eq_ignore_ascii_case(expected.as_bytes()))
         };
         if !names("upgrade", "websocket") || !names("connection", "upgrade") {
             return Err(UpgradeError::NotAnUpgrade);
         }
         match head::single(headers, "sec-websocket-accept") {
-            Single::Text(accept) if accept == self.accept || cfg!(msgtrans_planted = "12") => {}
+            Single::Text(accept)
+                if accept == self.accept.as_bytes() || cfg!(msgtrans_planted = "12") => {}
             _ => return Err(UpgradeError::AcceptMismatch),
         }
         if head::list(headers, "sec-websocket-extensions")
@@ -210,7 +211,8 @@ impl ClientUpgrade {
         match head::single(headers, "sec-websocket-protocol") {
             Single::Absent => Ok(None),
             Single::Text(chosen) => {
-                let ours = self.offered.iter().find(|offer| offer.as_str() == chosen);
+                let named = |offer: &&Subprotocol| offer.as_str().as_bytes() == chosen;
+                let ours = self.offered.iter().find(named);
                 ours.copied()
                     .map(Some)
                     .ok_or(UpgradeError::UnofferedSubprotocol)

@@ -10,8 +10,6 @@
     )
 )]
 
-use std::str;
-
 use httparse::Header;
 
 /// The longest head of a request or response, in bytes, blank line included.
@@ -85,27 +83,25 @@ pub(super) fn values<'a>(
         .map(|header| header.value)
 }
 
-/// A value that is visible ASCII.
-fn text(value: &[u8]) -> Option<&str> {
-    let visible = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t');
-    value.iter().all(visible).then_some(())?;
-    str::from_utf8(value).ok()
+/// Whether a value is visible ASCII.
+fn is_text(value: &[u8]) -> bool {
+    value.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t'))
 }
 
-/// The one value of a header that must not be repeated, as text.
+/// The one value of a header that must not be repeated.
 pub(super) fn single<'a>(headers: &'a [Header<'a>], name: &'static str) -> Single<'a> {
     let mut values = values(headers, name);
     match (values.next(), values.next()) {
         (None, _) => Single::Absent,
-        (Some(value), None) => text(value).map_or(Single::Unusable, Single::Text),
-        (Some(_), Some(_)) => Single::Unusable,
+        (Some(value), None) if is_text(value) => Single::Text(value),
+        (Some(_), _) => Single::Unusable,
     }
 }
 
 /// See [`single`].
 pub(super) enum Single<'a> {
     Absent,
-    Text(&'a str),
+    Text(&'a [u8]),
     /// Repeated, or not visible ASCII.
     Unusable,
 }
@@ -114,10 +110,10 @@ pub(super) enum Single<'a> {
 pub(super) fn list<'a>(
     headers: &'a [Header<'a>],
     name: &'static str,
-) -> impl Iterator<Item = &'a str> {
+) -> impl Iterator<Item = &'a [u8]> {
     values(headers, name)
-        .filter_map(text)
-        .flat_map(|line| line.split(','))
-        .map(str::trim)
+        .filter(|line| is_text(line))
+        .flat_map(|line| line.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
         .filter(|item| !item.is_empty())
 }

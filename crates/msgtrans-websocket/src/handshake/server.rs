@@ -11,6 +11,7 @@
 )]
 
 use std::mem::MaybeUninit;
+use std::str;
 
 use bytes::{Buf, BytesMut};
 use httparse::{Header, Request, Status};
@@ -249,8 +250,8 @@ fn decide(request: &Request<'_, '_>, policy: &UpgradePolicy) -> Result<Upgrade, 
     };
     let headers: &[Header<'_>] = request.headers;
     let upgrades = head::list(headers, "connection")
-        .flat_map(|item| item.split(' '))
-        .any(|item| item.eq_ignore_ascii_case("upgrade"));
+        .flat_map(|item| item.split(|byte| *byte == b' '))
+        .any(|item| item.eq_ignore_ascii_case(b"upgrade"));
     let to_websocket = head::values(headers, "upgrade")
         .next()
         .is_some_and(|to| to.eq_ignore_ascii_case(b"websocket"));
@@ -261,7 +262,7 @@ fn decide(request: &Request<'_, '_>, policy: &UpgradePolicy) -> Result<Upgrade, 
         return Err(Refusal::Version);
     }
     let key = match head::single(headers, "sec-websocket-key") {
-        Single::Text(key) if is_key(key.as_bytes()) => key,
+        Single::Text(key) if is_key(key) => key,
         _ => return Err(Refusal::Key),
     };
     let Single::Text(host) = head::single(headers, "host") else {
@@ -275,14 +276,14 @@ fn decide(request: &Request<'_, '_>, policy: &UpgradePolicy) -> Result<Upgrade, 
     }
     match head::single(headers, "origin") {
         Single::Absent => {}
-        Single::Text(origin) if policy.origins.allows(origin, host, policy.tls) => {}
+        Single::Text(origin) if allows(policy, origin, host) => {}
         _ => return Err(Refusal::Origin),
     }
     let subprotocol = choose(headers, &policy.subprotocols)?;
 
     let mut response = String::with_capacity(ANSWER_LEN_MAX);
     response.push_str(GRANTED);
-    response.push_str(&derive_accept_key(key.as_bytes()));
+    response.push_str(&derive_accept_key(key));
     if let Some(subprotocol) = subprotocol {
         response.push_str(CHOSEN);
         response.push_str(subprotocol.as_str());
@@ -299,6 +300,14 @@ fn is_plain_path(target: &str) -> bool {
     let plain =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'~');
     target.starts_with('/') && target.bytes().all(plain)
+}
+
+/// Whether a page of `origin` may dial `host`. Apart, because few peers are pages.
+fn allows(policy: &UpgradePolicy, origin: &[u8], host: &[u8]) -> bool {
+    match (str::from_utf8(origin), str::from_utf8(host)) {
+        (Ok(origin), Ok(host)) => policy.origins.allows(origin, host, policy.tls),
+        _ => false,
+    }
 }
 
 /// Whether this is Base64 of 16 bytes: the last letter stands for two bits of them.
@@ -324,7 +333,7 @@ fn choose(headers: &[Header<'_>], ours: &[Subprotocol]) -> Result<Option<Subprot
     if ours.is_empty() || offers().next().is_none() {
         return Ok(None);
     }
-    let offered = |ours: &&Subprotocol| offers().any(|offer| offer == ours.as_str());
+    let offered = |ours: &&Subprotocol| offers().any(|offer| offer == ours.as_str().as_bytes());
     ours.iter()
         .find(offered)
         .copied()

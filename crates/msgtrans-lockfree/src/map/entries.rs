@@ -33,11 +33,22 @@ impl Entries {
         // Summing reads what the other threads write, so it is done once in so many inserts that a
         // shard is at most about an eighth fuller than it should be.
         let every = (buckets / 64).max(1) as u64;
-        own & (every - 1) == 0 && self.len() >> self.shard_bits > buckets / 8 * 7
+        own & (every - 1) == 0 && self.len() >> self.shard_bits > entries_max(buckets)
     }
 
     #[inline]
     pub(super) fn removed(&self) {
         self.count.add(1u64.wrapping_neg());
+    }
+}
+
+/// How many entries so many buckets, a power of two, take before they are doubled. Half: with seven eighths, a lookup
+/// met 1.4 nodes at 100,000 entries instead of 1.2, and mispredicted where the bucket ends, a quarter of its time.
+pub(super) fn entries_max(buckets: usize) -> usize {
+    if cfg!(msgtrans_loom) {
+        // The models begin to grow with the first entry.
+        buckets / 8 * 7
+    } else {
+        buckets / 2
     }
 }

@@ -16,7 +16,7 @@ mod reclaim;
 mod shard;
 
 use crate::hash::BuildKeyHasher;
-use entries::Entries;
+use entries::{Entries, entries_max};
 use node::{Fresh, Node};
 use reclaim::Guard;
 use shard::{Aim, LEVEL_MIN, Shard, Write};
@@ -51,9 +51,9 @@ use std::marker::PhantomData;
 /// - Values are shared with readers that may still look at them, so they are cloned out: store an
 ///   `Arc`, or something as cheap. A removed or replaced entry is dropped later, when no reader can
 ///   hold it any more, by the thread that removed it at its next writes; what is more than it keeps,
-///   some hundred, by whichever thread gets there. [`flush`](Self::flush) pushes this thread's share
+///   some thousand, by whichever thread gets there. [`flush`](Self::flush) pushes this thread's share
 ///   out, and so does its end.
-/// - The bucket arrays grow and never shrink: 8 bytes for each 7/8 entry of the largest size.
+/// - The bucket arrays grow and never shrink: 32 to 64 bytes for each entry of the largest size.
 /// - `len` is exact only while nobody writes.
 /// - A read is wait-free for a bucket of bounded length and follows the replacements of its own key
 ///   that are made while it runs.
@@ -61,7 +61,7 @@ use std::marker::PhantomData;
 ///
 /// # Cost
 /// One allocation per insert of 8 bytes beside the entry; a read is a hash, two plain stores of the
-/// thread's own and, in the mean, 1.3 nodes. A key is hashed again when a write passes it. Where the
+/// thread's own and, in the mean, 1.2 nodes. A key is hashed again when a write passes it. Where the
 /// kernel has no `membarrier` (anywhere but on 64-bit Linux), a read pins crossbeam-epoch instead,
 /// which costs a fence, about 5 ns; where it has, one call of it for every 128 entries removed.
 pub struct LockFreeHashMap<K, V, S = BuildKeyHasher> {
@@ -95,8 +95,8 @@ impl<K, V, S> LockFreeHashMap<K, V, S> {
     /// own.
     pub fn with_capacity_and_hasher(capacity: usize, hasher: S) -> Self {
         let shard_bits = shard_bits();
-        // Seven eighths full at most, and a little more for shards that get more than their share.
-        let per_shard = (capacity >> shard_bits).saturating_mul(3) / 2;
+        // Half full at most, and a little more for shards that get more than their share.
+        let per_shard = (capacity >> shard_bits).saturating_mul(5) / 2;
         let level = if capacity == 0 {
             LEVEL_MIN
         } else {
@@ -123,7 +123,8 @@ impl<K, V, S> LockFreeHashMap<K, V, S> {
 
     /// How many entries fit before the map grows.
     pub fn capacity(&self) -> usize {
-        self.shards.iter().map(Shard::buckets).sum::<usize>() / 8 * 7
+        let buckets = self.shards.iter().map(Shard::buckets);
+        buckets.map(entries_max).sum()
     }
 
     /// Calls `visit` for each entry; see "Guarantees" for what it sees.

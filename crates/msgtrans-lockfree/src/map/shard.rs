@@ -3,9 +3,11 @@
 //! All entries of a shard form one singly linked list, sorted by hash. A bucket is a range of
 //! hashes: with 2^level buckets, bucket `b` holds those whose `level` highest bits are `b`, and its
 //! *slot*, a link of its own in the list, stands just before them. Doubling the number of buckets
-//! therefore moves nothing: bucket `b` becomes `2b`, whose slot it keeps, and `2b + 1`, whose slot is
-//! put into the middle of its range when somebody first writes there. Slots live in arrays that are
-//! never moved: one of the initial level, then one per doubling with the odd buckets of its level.
+//! therefore moves nothing: bucket `b` becomes `2b` and `2b + 1`, whose slots are put into the list when
+//! somebody first writes there, and its own slot stays. Slots live in arrays that are never moved: one
+//! per level with all its buckets, so that the way from a hash to its slot is a shift and two loads; an
+//! array of the odd ones alone would halve the memory and take half as long again. Slots that stand at the
+//! same hash are in the order of their levels.
 //!
 //! Source: O. Shalev, N. Shavit, "Split-Ordered Lists: Lock-Free Extensible Hash Tables" (2003), on
 //! the list of T. Harris (2001) and M. Michael (2002). What differs: buckets are named by the highest
@@ -89,7 +91,7 @@ pub(super) struct Shard<K, V> {
     // 2^level buckets. Raised by growers, read by everybody.
     level: AtomicUsize,
     level_first: usize,
-    // arrays[0] has the 2^level_first first buckets, arrays[n] the odd ones of level_first + n.
+    // arrays[n] has the 2^(level_first + n) buckets of its level.
     // Each is set once, before the level that needs it.
     arrays: [AtomicPtr<Link>; LEVELS],
     // Slots up to here have been put into the list ahead of use, see `prepare`. Away from what
@@ -157,7 +159,7 @@ impl<K, V> Shard<K, V> {
             level: AtomicUsize::new(level),
             level_first: level,
             arrays,
-            prepared: CachePadded::new(AtomicUsize::new(1 << level)),
+            prepared: CachePadded::new(AtomicUsize::new(2 << level)),
             entries: PhantomData,
         }
     }
@@ -169,17 +171,11 @@ impl<K, V> Shard<K, V> {
     /// The slot of bucket `bucket` at `level`, used or not.
     #[inline(always)]
     fn slot(&self, level: usize, bucket: u64) -> &Link {
-        // An even bucket has the slot of its half-as-numbered one a level above.
-        let zeros = (bucket.trailing_zeros() as usize).min(level - self.level_first);
-        let index = level - zeros - self.level_first;
-        let within = (bucket >> zeros) as usize;
-        // Within its own level only the odd ones are stored.
-        let within = if index == 0 { within } else { within >> 1 };
         // Acquire: pairs with the Release that installed the array. The `level` that led here was
         // read after it was raised, and the array was installed before.
-        let array = self.arrays[index].load(Ordering::Acquire);
-        // SAFETY: `bucket < 2^level`, so `within` is below the length of its array.
-        let slot = unsafe { array.add(within) };
+        let array = self.arrays[level - self.level_first].load(Ordering::Acquire);
+        // SAFETY: `bucket < 2^level`, which is the length of the array.
+        let slot = unsafe { array.add(bucket as usize) };
         // SAFETY: arrays live as long as the shard.
         unsafe { &*slot }
     }
@@ -232,27 +228,25 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The hash at which a slot stands, from its address. Not for hot paths.
+    /// The hash at which a slot stands, and its level, from its address. Not for hot paths.
     #[cold]
     #[inline(never)]
-    fn order_of_slot(&self, slot: *mut Link) -> u64 {
+    fn order_of_slot(&self, slot: *mut Link) -> (u64, usize) {
         let address = slot.addr();
-        for (index, array) in self.arrays.iter().enumerate() {
-            let array = array.load(Ordering::Acquire);
-            if array.is_null() {
-                break;
-            }
+        // From below: half of all slots are of the last level. Acquire: a slot that was met in the list was put there after
+        // its level was raised.
+        let last = self.level.load(Ordering::Acquire) - self.level_first;
+        for index in (0..=last).rev() {
+            let array = self.arrays[index].load(Ordering::Acquire);
             let level = self.level_first + index;
-            let len = array_len(self.level_first, index);
             let offset = address.wrapping_sub(array.addr());
-            if offset < len * size_of::<Link>() {
-                let within = (offset / size_of::<Link>()) as u64;
-                let bucket = if index == 0 { within } else { within * 2 + 1 };
-                return bucket << (64 - level);
+            if offset < size_of::<Link>() << level {
+                let bucket = (offset / size_of::<Link>()) as u64;
+                return (bucket << (64 - level), level);
             }
         }
         debug_assert!(false, "a slot belongs to an array of its shard");
-        u64::MAX
+        (u64::MAX, 0)
     }
 
     /// Whether a slot met on the way to `order` stands behind it, so that the key is not there.
@@ -263,7 +257,7 @@ impl<K, V> Shard<K, V> {
         if own && self.level.load(Ordering::Acquire) == level {
             return true;
         }
-        self.order_of_slot(slot) > order
+        self.order_of_slot(slot).0 > order
     }
 
     #[inline]
@@ -419,7 +413,7 @@ impl<K, V> Shard<K, V> {
         let new: *mut Link = fresh.0.as_ptr().cast();
         let order = aim.order;
         if aim.slot.next.load(Ordering::Acquire).is_null() {
-            self.put_in(aim.slot, aim.first(), &order_of, guard);
+            self.put_in(aim.slot, (aim.first(), aim.level), &order_of, guard);
         }
         loop {
             let place = self.seek(aim, &order_of, |key| *key == node.key, guard);
@@ -639,7 +633,7 @@ impl<K, V> Shard<K, V> {
         }
         let array = &self.arrays[index];
         if array.load(Ordering::Acquire).is_null() {
-            let len = array_len(self.level_first, index);
+            let len = 1 << (level + 1);
             let fresh = new_array(len);
             // Release: publishes the empty slots; pairs with the loads of `arrays`.
             let installed =
@@ -666,7 +660,7 @@ impl<K, V> Shard<K, V> {
             let level = self.level.load(Ordering::Acquire);
             // Relaxed: a claim of work, nothing else; if it is lost, the first write does it.
             let number = self.prepared.load(Ordering::Relaxed);
-            if number >= 1 << level {
+            if number >= 2 << level {
                 return;
             }
             let claimed = self.prepared.compare_exchange(
@@ -678,20 +672,26 @@ impl<K, V> Shard<K, V> {
             if claimed.is_err() {
                 return;
             }
-            // Slots are numbered by level: 2^(l-1) .. 2^l are the odd buckets of level l.
-            let level = number.ilog2() as usize + 1;
-            let bucket = (number as u64 - (1 << (level - 1))) * 2 + 1;
+            // Slots are numbered by level: 2^l .. 2^(l+1) are those of level l.
+            let level = number.ilog2() as usize;
+            let bucket = number as u64 - (1 << level);
             let slot = self.slot(level, bucket);
             if slot.next.load(Ordering::Acquire).is_null() {
-                self.put_in(slot, bucket << (64 - level), &order_of, guard);
+                self.put_in(slot, (bucket << (64 - level), level), &order_of, guard);
             }
         }
     }
 
-    /// Puts a slot into the list in front of everything with `order` or more. If another thread has
+    /// Puts a slot into the list in front of all entries with its hash or more. If another thread has
     /// claimed it, that one does it, and meanwhile walks start further ahead: nobody waits.
     #[cold]
-    fn put_in(&self, slot: &Link, order: u64, order_of: impl Fn(&K) -> u64, guard: &Guard) {
+    fn put_in(
+        &self,
+        slot: &Link,
+        stand: (u64, usize),
+        order_of: impl Fn(&K) -> u64,
+        guard: &Guard,
+    ) {
         // Acquire on failure is not needed: we leave. On success: nobody else writes it from here.
         if slot
             .next
@@ -707,7 +707,7 @@ impl<K, V> Shard<K, V> {
         }
         let own = with(ptr::from_ref(slot).cast_mut(), SLOT);
         loop {
-            let place = self.seek_slot(order, &order_of, guard);
+            let place = self.seek_slot(stand, &order_of, guard);
             // NEW keeps walks from starting here until the exchange below has succeeded. Relaxed:
             // published by it.
             slot.next.store(with(place.seen, NEW), Ordering::Relaxed);
@@ -736,10 +736,15 @@ impl<K, V> Shard<K, V> {
         }
     }
 
-    /// The place in front of the first node or slot with `order` or more.
-    fn seek_slot(&self, order: u64, order_of: impl Fn(&K) -> u64, guard: &Guard) -> Place<'_> {
+    /// The place of the slot of `level` at `order`: in front of the first node with as much or more, behind the slots
+    /// of the levels above.
+    fn seek_slot(
+        &self,
+        (order, level): (u64, usize),
+        order_of: impl Fn(&K) -> u64,
+        guard: &Guard,
+    ) -> Place<'_> {
         'again: loop {
-            let level = self.level.load(Ordering::Acquire);
             // The slot itself is not ready, so the walk starts before it.
             let (mut previous, mut seen) = self.start_before(level, order);
             loop {
@@ -754,7 +759,7 @@ impl<K, V> Shard<K, V> {
                     }
                     Target::Slot => {
                         let slot = without(seen, FLAGS);
-                        if self.order_of_slot(slot) >= order {
+                        if self.order_of_slot(slot) > (order, level) {
                             return Place {
                                 previous,
                                 seen,
@@ -819,17 +824,9 @@ impl<K, V> Drop for Shard<K, V> {
             let array = array.load(Ordering::Acquire);
             if !array.is_null() {
                 // SAFETY: installed once with this length, and no link is followed any more.
-                unsafe { free_array(array, array_len(self.level_first, index)) };
+                unsafe { free_array(array, 1 << (self.level_first + index)) };
             }
         }
-    }
-}
-
-fn array_len(level_first: usize, index: usize) -> usize {
-    if index == 0 {
-        1 << level_first
-    } else {
-        1 << (level_first + index - 1)
     }
 }
 

@@ -10,6 +10,7 @@
     )
 )]
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -45,14 +46,13 @@ const KEPT_PACKETS_MAX: usize = 32;
 /// A round trip between two idle sessions needs neither deque nor the asker's task: what any task sends goes into the
 /// peer's queue at once ([`Shortcut`]), and a plain packet for a session that has taken everything before it goes to who
 /// waits for it ([`Inlet`]).
-#[derive(Debug)]
 pub(crate) struct InprocConnection {
     /// Where this end writes.
     outgoing: Arc<Queue>,
     /// Where the peer writes.
     incoming: Arc<Queue>,
     /// What was taken from `incoming` and not yet handed over.
-    taken: VecDeque<Packet>,
+    taken: VecDeque<Cell<Packet>>,
     limits: Limits,
     /// Whether `set_wire` has been called: until then one packet a call.
     opened: bool,
@@ -65,7 +65,7 @@ pub(crate) struct InprocConnection {
 }
 
 /// One direction. Fields are only ever touched under the lock; wakers are called after it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Queue {
     state: Mutex<State>,
     /// What went past the writer's task. Written under the lock, read without it.
@@ -73,9 +73,10 @@ struct Queue {
     past_bytes: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
-    packets: VecDeque<Packet>,
+    /// In cells, as in a [`PacketBatch`]: a move is a plain copy.
+    packets: VecDeque<Cell<Packet>>,
     bytes: usize,
     writer: Writer,
     reader_gone: bool,
@@ -93,14 +94,6 @@ struct Inward {
     inlet: Arc<dyn Inlet>,
     /// Of the reader's limits.
     max_payload: u32,
-}
-
-impl fmt::Debug for Inward {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inward")
-            .field("max_payload", &self.max_payload)
-            .finish_non_exhaustive()
-    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -184,7 +177,7 @@ impl Shortcut for Queue {
             Ok(waker) => waker,
             Err(packet) if !state.has_room(bytes) => return Err(packet),
             Err(packet) => {
-                state.packets.push_back(packet);
+                state.packets.push_back(Cell::new(packet));
                 state.bytes = state.bytes.saturating_add(bytes);
                 state.reader_waker.take()
             }
@@ -213,6 +206,15 @@ impl Shortcut for Queue {
 fn add(count: &AtomicU64, more: u64) {
     let before = count.load(Ordering::Relaxed);
     count.store(before.wrapping_add(more), Ordering::Relaxed);
+}
+
+impl fmt::Debug for InprocConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InprocConnection")
+            .field("info", &self.info)
+            .field("progress", &self.progress)
+            .finish_non_exhaustive()
+    }
 }
 
 impl InprocConnection {
@@ -293,7 +295,8 @@ impl Connection for InprocConnection {
             }
         }
         let before = into.len();
-        while let Some(mut packet) = self.taken.pop_front() {
+        while let Some(packet) = self.taken.pop_front() {
+            let mut packet = packet.into_inner();
             self.progress.read = self
                 .progress
                 .read
@@ -342,7 +345,7 @@ impl Connection for InprocConnection {
             match state.deliver(packet) {
                 Ok(waker) => self.wakers.extend(waker),
                 Err(packet) => {
-                    state.packets.push_back(packet);
+                    state.packets.push_back(Cell::new(packet));
                     state.bytes = state.bytes.saturating_add(bytes);
                     queued = queued.saturating_add(bytes);
                 }

@@ -173,6 +173,7 @@ impl EventSink {
         first.then(|| EventStream {
             shared: self.shared.clone(),
             ready: VecDeque::new(),
+            waker: None,
         })
     }
 
@@ -264,6 +265,8 @@ impl EventSink {
 pub struct EventStream {
     shared: Arc<Stream>,
     ready: VecDeque<TransportEvent>,
+    /// Whom the queue wakes.
+    waker: Option<Waker>,
 }
 
 impl EventStream {
@@ -282,6 +285,7 @@ impl EventStream {
         Self {
             shared: sink.shared,
             ready,
+            waker: None,
         }
     }
 
@@ -299,6 +303,15 @@ impl EventStream {
             return Poll::Ready(Some(event));
         }
         let finished = self.shared.finished.load(Ordering::Acquire);
+        let known = self.waker.as_ref();
+        let known = known.is_some_and(|waker| waker.will_wake(cx.waker()));
+        // Nothing has come since the last look: what comes finds the waker where it lies.
+        if known && !finished && !self.shared.queue.is_signalled() {
+            return Poll::Pending;
+        }
+        if !known {
+            self.waker = Some(cx.waker().clone());
+        }
         // Registered with each look: the stream may move between tasks.
         self.shared
             .queue

@@ -41,11 +41,11 @@ mod imp {
         static THREAD: usize = NEXT_THREAD.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A small number that differs between threads which live at the same time.
+    /// A small number that no other thread of the process has or had.
     #[inline]
     pub(crate) fn thread_index() -> usize {
-        // A thread that is being torn down still counts, on the first stripe.
-        THREAD.try_with(|index| *index).unwrap_or(0)
+        // A thread that is being torn down still counts, where threads share.
+        THREAD.try_with(|index| *index).unwrap_or(usize::MAX)
     }
 
     /// How many stripes a striped number has: the cores, rounded up to a power of two, at most 16.

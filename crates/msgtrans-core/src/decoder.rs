@@ -10,8 +10,6 @@
     )
 )]
 
-use std::cell::Cell;
-
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::codec::{expect_version, packet_of, strip_meta};
@@ -274,7 +272,6 @@ impl Decoder {
         let mut chunk = std::mem::take(&mut self.chunk);
         let budget_bytes = budget_bytes.saturating_sub(into.bytes());
         let (mut at, mut bytes, mut others) = (0, 0usize, 0usize);
-        let mut list = into.lend_list();
         loop {
             let rest = chunk.get(at..).unwrap_or_default();
             let header = rest.first_chunk();
@@ -293,23 +290,23 @@ impl Decoder {
                 Bytes::new()
             } else if end == chunk.len() {
                 // The last frame takes the chunk itself, which saves counting one more holder and one less.
-                let mut payload = std::mem::take(&mut chunk);
-                payload.advance(start);
-                payload
+                chunk.advance(start);
+                into.count_plain(bytes, others, version);
+                into.push(header.packet(chunk), version);
+                return;
             } else {
                 chunk.slice(start..end)
             };
+            let packet = header.packet(payload);
             // Of what lies in one chunk: neither can come near its end.
-            bytes = bytes.wrapping_add(header.queued_bytes());
-            others = others.wrapping_add(usize::from(!header.is_message()));
-            // Made where it belongs: a packet that is pushed is made beside it first, in pieces that its copy has to wait for.
-            list.extend(std::iter::once_with(|| Cell::new(header.packet(payload))));
+            bytes = bytes.wrapping_add(packet.queued_bytes());
+            others = others.wrapping_add(usize::from(!packet.is_plain_message()));
+            into.push_plain(packet);
             at = end;
             if bytes >= budget_bytes {
                 break;
             }
         }
-        into.put_plain(list);
         if at > 0 {
             into.count_plain(bytes, others, version);
         }

@@ -225,6 +225,12 @@ impl Flags {
         self.0 & Self::known(version)
     }
 
+    /// Whether no bit would go on any wire.
+    #[inline]
+    pub(crate) const fn is_plain(self) -> bool {
+        self.0 & Self::V2_BITS == 0
+    }
+
     /// The bits as they would go on a v2 wire.
     pub const fn bits(self) -> u16 {
         self.0 & Self::V2_BITS
@@ -356,9 +362,9 @@ impl Packet {
     /// version, if so.
     #[inline(always)]
     pub(crate) fn plain_head(&self) -> Option<u64> {
-        let bits = 0xFF00_0000 | u32::from(Flags::V2_BITS);
         let plain = self.packet_type.is_v1()
-            && self.word() & bits == 0
+            && self.compression == Compression::None
+            && self.flags.is_plain()
             && self.ext_header.is_empty()
             && self.meta.is_none();
         plain.then(|| {
@@ -493,14 +499,11 @@ impl Packet {
         }
     }
 
-    /// What each packet counts for in a queue, whatever is in it.
-    pub(crate) const QUEUED_BYTES: usize = 64;
-
     /// Bytes that the packet occupies in a queue: extended header, payload and 64 for the rest, so that a queue of
     /// empty packets is bounded too.
     #[inline]
     pub fn queued_bytes(&self) -> usize {
-        Self::QUEUED_BYTES + self.ext_header.len() + self.payload.len()
+        64 + self.ext_header.len() + self.payload.len()
     }
 
     /// Copies a payload of at most `max` bytes (and a header of that size) out of the buffer it shares, so that a

@@ -48,36 +48,26 @@ impl PacketBatch {
         Some(packet)
     }
 
-    /// Takes all packets, in the cells where they lie: a list is walked with fewer instructions than a queue is emptied.
-    /// The batch is empty; [`give_back`](Self::give_back) returns the memory.
+    /// Takes the first packet of a batch that is being emptied, in the cell where it lay.
+    ///
+    /// Cheaper than [`pop`](Self::pop) because nothing is counted: [`bytes`](Self::bytes) and
+    /// [`is_plain`](Self::is_plain) are right again after it has given `None`.
     #[inline]
-    pub fn take_all(&mut self) -> Vec<Cell<Packet>> {
-        (self.bytes, self.others) = (0, 0);
-        // The same memory: what is in it is moved only where packets have been taken from the front.
-        Vec::from(std::mem::take(&mut self.packets))
+    pub fn drain_next(&mut self) -> Option<Cell<Packet>> {
+        let packet = self.packets.pop_front();
+        if packet.is_none() {
+            (self.bytes, self.others) = (0, 0);
+        }
+        packet
     }
 
-    /// Takes memory for packets to come, whose list has been emptied.
-    #[inline]
-    pub fn give_back(&mut self, memory: Vec<Cell<Packet>>) {
-        debug_assert!(self.is_empty() && memory.is_empty());
-        self.packets = VecDeque::from(memory);
+    /// Adds a packet of a run that is counted as a whole, by [`count_plain`](Self::count_plain), before anybody looks.
+    #[inline(always)]
+    pub(crate) fn push_plain(&mut self, packet: Packet) {
+        self.packets.push_back(Cell::new(packet));
     }
 
-    /// The packets as a list, to add a run to that is counted as a whole; [`put_plain`](Self::put_plain) takes it back
-    /// before anybody looks.
-    #[inline]
-    pub(crate) fn lend_list(&mut self) -> Vec<Cell<Packet>> {
-        Vec::from(std::mem::take(&mut self.packets))
-    }
-
-    /// Takes the list back.
-    #[inline]
-    pub(crate) fn put_plain(&mut self, list: Vec<Cell<Packet>>) {
-        self.packets = VecDeque::from(list);
-    }
-
-    /// Counts what was added to the list.
+    /// Counts what [`push_plain`](Self::push_plain) has added.
     #[inline]
     pub(crate) fn count_plain(&mut self, bytes: usize, others: usize, version: WireVersion) {
         self.bytes += bytes;

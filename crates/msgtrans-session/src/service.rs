@@ -79,11 +79,9 @@ async fn messages<H: Handler>(handler: Arc<H>, session: Session) {
     let mut run = PacketBatch::new();
     loop {
         pass::next_run(&mut run).await;
-        let mut list = run.take_all();
-        let mut packets = list.drain(..);
         loop {
-            // Not `for`, which would keep what it looked at across the await: each move of a packet costs.
-            let Some(packet) = packets.next() else {
+            // Not `while let`, which would keep what it looked at across the await: each move of a packet costs.
+            let Some(packet) = run.drain_next() else {
                 break;
             };
             let handled = handler.on_message(&session, packet.into_inner()).await;
@@ -91,8 +89,6 @@ async fn messages<H: Handler>(handler: Arc<H>, session: Session) {
                 session.handler_failed(error);
             }
         }
-        drop(packets);
-        run.give_back(list);
     }
 }
 

@@ -192,12 +192,10 @@ fn a_batch_gives_its_plain_messages_run_by_run_and_counts_what_is_left() {
             assert!(run.is_plain());
             assert_eq!(run.bytes(), bytes(in_run, next));
             assert_eq!(batch.bytes(), bytes(11 - next - in_run, next + in_run));
-            let mut list = run.take_all();
-            for packet in list.drain(..) {
+            while let Some(packet) = run.drain_next() {
                 assert_eq!(packet.into_inner().message_id, next);
                 next += 1;
             }
-            run.give_back(list);
             if let Some(other) = batch.pop() {
                 assert_eq!(other.packet_type, PacketType::Request);
                 assert_eq!(other.message_id, next);

@@ -10,6 +10,8 @@
     )
 )]
 
+use std::cell::Cell;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::codec::{expect_version, packet_of, strip_meta};
@@ -271,11 +273,20 @@ impl Decoder {
         let max_payload = self.limits.max_payload();
         let mut chunk = std::mem::take(&mut self.chunk);
         let budget_bytes = budget_bytes.saturating_sub(into.bytes());
+        let parse = |bytes: &[u8]| PlainHeader::parse(bytes.first_chunk()?, version);
+        // A lone frame is not worth the lending of a list.
+        let rest_len = chunk.len().wrapping_sub(HEADER_LEN);
+        if let Some(header) = parse(&chunk)
+            && (1..=max_payload).contains(&header.payload_len())
+            && header.payload_len() as usize == rest_len
+        {
+            chunk.advance(HEADER_LEN);
+            return into.push(header.packet(chunk), version);
+        }
         let (mut at, mut bytes, mut others) = (0, 0usize, 0usize);
+        let mut list = into.lend_list();
         loop {
-            let rest = chunk.get(at..).unwrap_or_default();
-            let header = rest.first_chunk();
-            let Some(header) = header.and_then(|bytes| PlainHeader::parse(bytes, version)) else {
+            let Some(header) = parse(chunk.get(at..).unwrap_or_default()) else {
                 break;
             };
             // Within the chunk, as the header is.
@@ -290,23 +301,23 @@ impl Decoder {
                 Bytes::new()
             } else if end == chunk.len() {
                 // The last frame takes the chunk itself, which saves counting one more holder and one less.
-                chunk.advance(start);
-                into.count_plain(bytes, others, version);
-                into.push(header.packet(chunk), version);
-                return;
+                let mut payload = std::mem::take(&mut chunk);
+                payload.advance(start);
+                payload
             } else {
                 chunk.slice(start..end)
             };
-            let packet = header.packet(payload);
             // Of what lies in one chunk: neither can come near its end.
-            bytes = bytes.wrapping_add(packet.queued_bytes());
-            others = others.wrapping_add(usize::from(!packet.is_plain_message()));
-            into.push_plain(packet);
+            bytes = bytes.wrapping_add(header.queued_bytes());
+            others = others.wrapping_add(usize::from(!header.is_message()));
+            // Made where it belongs: a packet that is pushed is made beside it first, in pieces that its copy has to wait for.
+            list.extend(std::iter::once_with(|| Cell::new(header.packet(payload))));
             at = end;
             if bytes >= budget_bytes {
                 break;
             }
         }
+        into.put_plain(list);
         if at > 0 {
             into.count_plain(bytes, others, version);
         }

@@ -499,11 +499,14 @@ impl Packet {
         }
     }
 
+    /// What each packet counts for in a queue, whatever is in it.
+    pub(crate) const QUEUED_BYTES: usize = 64;
+
     /// Bytes that the packet occupies in a queue: extended header, payload and 64 for the rest, so that a queue of
     /// empty packets is bounded too.
     #[inline]
     pub fn queued_bytes(&self) -> usize {
-        64 + self.ext_header.len() + self.payload.len()
+        Self::QUEUED_BYTES + self.ext_header.len() + self.payload.len()
     }
 
     /// Copies a payload of at most `max` bytes (and a header of that size) out of the buffer it shares, so that a

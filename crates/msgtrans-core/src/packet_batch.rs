@@ -61,13 +61,20 @@ impl PacketBatch {
         packet
     }
 
-    /// Adds a packet of a run that is counted as a whole, by [`count_plain`](Self::count_plain), before anybody looks.
-    #[inline(always)]
-    pub(crate) fn push_plain(&mut self, packet: Packet) {
-        self.packets.push_back(Cell::new(packet));
+    /// The packets as a list, to add a run to that is counted as a whole; [`put_plain`](Self::put_plain) takes it back,
+    /// and [`count_plain`](Self::count_plain) counts, before anybody looks.
+    #[inline]
+    pub(crate) fn lend_list(&mut self) -> Vec<Cell<Packet>> {
+        Vec::from(std::mem::take(&mut self.packets))
     }
 
-    /// Counts what [`push_plain`](Self::push_plain) has added.
+    /// Takes the list back.
+    #[inline]
+    pub(crate) fn put_plain(&mut self, list: Vec<Cell<Packet>>) {
+        self.packets = VecDeque::from(list);
+    }
+
+    /// Counts what was added to the list.
     #[inline]
     pub(crate) fn count_plain(&mut self, bytes: usize, others: usize, version: WireVersion) {
         self.bytes += bytes;

@@ -79,6 +79,18 @@ impl PlainHeader {
         out.put_frame(&self.to_bytes(), payload);
     }
 
+    /// Whether the frame is a one-way message.
+    #[inline(always)]
+    pub(crate) fn is_message(self) -> bool {
+        self.head & 0xFF << 40 == 0
+    }
+
+    /// [`Packet::queued_bytes`] of the packet.
+    #[inline(always)]
+    pub(crate) fn queued_bytes(self) -> usize {
+        Packet::QUEUED_BYTES.wrapping_add(self.payload_len as usize)
+    }
+
     /// The packet of this header and its payload.
     #[inline(always)]
     pub fn packet(self, payload: Bytes) -> Packet {

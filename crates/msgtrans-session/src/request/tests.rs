@@ -206,3 +206,47 @@ fn a_failure_and_a_deadline_end_the_wait() {
         Poll::Ready(Err(RequestError::Timeout { after })) if after == second
     ));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_last_clock_starts_alone_where_no_other_waits_for_its_own() {
+    let mut table = RequestTable::default();
+    let (now, second) = (Instant::now(), Duration::from_secs(1));
+    let late = now + 9 * second;
+    let first = table.insert(Some(second), 10, None).expect("room");
+    assert!(table.start_last_clock(first, now));
+    assert_eq!(table.earliest(), Some(now + second));
+    assert!(!table.start_last_clock(first, late), "it runs");
+    let second_id = table.insert(Some(5 * second), 10, None).expect("room");
+    let third = table.insert(Some(second / 2), 10, None).expect("room");
+    assert!(!table.start_last_clock(third, now), "another is in front");
+    assert!(
+        !table.start_last_clock(second_id, now),
+        "it is not the last"
+    );
+    assert_eq!(table.earliest(), Some(now + second), "no clock was touched");
+    // Those that were refused have not begun, and begin with the task's look.
+    table.start_clocks(late);
+    assert_eq!(table.expired(late - 2 * second), [first]);
+    assert_eq!(table.earliest(), Some(late + second / 2));
+    let fourth = table.insert(None, 10, None).expect("room");
+    assert!(table.abandon(fourth), "it was waiting");
+    assert!(!table.start_last_clock(fourth, late), "it is gone");
+}
+
+#[test]
+fn an_answer_past_the_task_is_for_who_has_been_seen() {
+    let mut table = RequestTable::default();
+    let id = table.insert(None, 10, None).expect("room");
+    let early = table.respond_timed(response(id, "early"));
+    assert_eq!(early.err().expect("comes back").payload, "early");
+    let now = Instant::now();
+    assert!(table.start_last_clock(id, now));
+    let answered = table.respond_timed(response(id, "first")).expect("taken");
+    assert_eq!(answered.since, Some(now));
+    let again = table.respond_timed(response(id, "second"));
+    assert_eq!(again.err().expect("comes back").payload, "second");
+    let Poll::Ready(Ok(answer)) = poll(&mut table, id) else {
+        panic!("answered");
+    };
+    assert_eq!(answer.payload, "first");
+}

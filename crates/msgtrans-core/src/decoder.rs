@@ -285,10 +285,7 @@ impl Decoder {
         }
         let (mut at, mut bytes, mut others) = (0, 0usize, 0usize);
         let mut list = into.lend_list();
-        loop {
-            let Some(header) = parse(chunk.get(at..).unwrap_or_default()) else {
-                break;
-            };
+        while let Some(header) = parse(chunk.get(at..).unwrap_or_default()) {
             // Within the chunk, as the header is.
             let start = at.wrapping_add(HEADER_LEN);
             let Some(end) = start.checked_add(header.payload_len() as usize) else {

@@ -17,8 +17,9 @@ fn on_a_fresh_thread(test: impl FnOnce() + Send + 'static) {
     thread::spawn(test).join().expect("test thread");
 }
 
-/// More than small reads may use up of a buffer: what is left of it is not enough for another read.
-const LARGE: usize = 20_000;
+/// More than small reads may use up of a buffer, the page that aligns it included: what is left of it is not enough for
+/// another read.
+const LARGE: usize = 24_000;
 
 fn check_fit(buffer: &mut ReadBuffer) -> usize {
     let bytes = buffer.bytes_mut();

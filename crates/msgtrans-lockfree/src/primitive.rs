@@ -31,17 +31,23 @@ mod imp {
         }
     }
 
-    use std::sync::atomic::AtomicUsize as NextThread;
+    #[cfg(not(msgtrans_shuttle))]
+    static NEXT_THREAD: AtomicUsize = AtomicUsize::new(0);
 
-    // The real one in any case: a number, and no part of what is checked.
-    static NEXT_THREAD: NextThread = NextThread::new(0);
-
+    #[cfg(not(msgtrans_shuttle))]
     thread_local! {
         // Relaxed: only uniqueness matters, and the addition is atomic.
         static THREAD: usize = NEXT_THREAD.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The number of shuttle's thread: they all run on one of the system's.
+    #[cfg(msgtrans_shuttle)]
+    pub(crate) fn thread_index() -> usize {
+        shuttle::current::me().into()
+    }
+
     /// A small number that no other thread of the process has or had.
+    #[cfg(not(msgtrans_shuttle))]
     #[inline]
     pub(crate) fn thread_index() -> usize {
         // A thread that is being torn down still counts, where threads share.

@@ -395,3 +395,53 @@ fn a_control_frame_is_bounded_by_its_own_limit_not_the_sessions() {
         }
     }
 }
+
+#[test]
+fn the_limit_holds_for_every_frame_of_a_run() {
+    const MAX: usize = 100_000;
+    let limits = Limits::new(MAX as u32, 1_000).expect("legal limits");
+    let decoded = |packets: &[Packet]| {
+        let mut decoder = Decoder::new(WireVersions::Any, Limits::default());
+        decoder.set_wire(WireVersion::V2, limits);
+        decoder.push(wire(packets, WireVersion::V2).into());
+        let mut batch = PacketBatch::new();
+        let first = decoder.decode(usize::MAX, &mut batch);
+        (
+            first.and_then(|_| decoder.decode(usize::MAX, &mut batch)),
+            drain(&mut batch),
+        )
+    };
+    let legal = [
+        packet(1, 3),
+        packet(2, MAX),
+        packet(3, 0),
+        packet(4, MAX - 1),
+    ];
+    assert_eq!(decoded(&legal), (Ok(Decoded::Starved), legal.to_vec()));
+    for at in 0..legal.len() {
+        let mut packets = legal.to_vec();
+        packets.insert(at, packet(9, MAX + 1));
+        let (error, before) = decoded(&packets);
+        assert!(
+            matches!(error, Err(DecodeError::PayloadTooLarge { .. })),
+            "{at}: {error:?}"
+        );
+        assert_eq!(before, legal[..at]);
+    }
+}
+
+#[test]
+fn what_has_come_of_a_frame_is_told_until_its_rest_has() {
+    let bytes = wire(&[packet(1, 30)], WireVersion::V2);
+    let mut decoder = opened(WireVersion::V2);
+    let mut batch = PacketBatch::new();
+    assert_eq!(decoder.incomplete(), None);
+    for come in 1..bytes.len() {
+        decoder.push(Bytes::copy_from_slice(&bytes[come - 1..come]));
+        decoder.decode(usize::MAX, &mut batch).expect("legal");
+        assert_eq!(decoder.incomplete(), Some(come));
+    }
+    decoder.push(Bytes::copy_from_slice(&bytes[bytes.len() - 1..]));
+    decoder.decode(usize::MAX, &mut batch).expect("legal");
+    assert_eq!((decoder.incomplete(), drain(&mut batch).len()), (None, 1));
+}

@@ -1,8 +1,5 @@
 //! Fan-out: a packet is encoded once for all sessions that frame alike, and its bytes are shared.
 
-use std::future::poll_fn;
-use std::task::Poll;
-
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use msgtrans_core::{EncodeError, OutBuffer, Packet, SendError, SendErrorKind, WireVersion};
 use msgtrans_session::Session;
@@ -21,23 +18,6 @@ pub struct BroadcastReport {
     pub failed: usize,
 }
 
-/// Sessions that get a packet before those that have it run: what the sender has touched of them is then still at hand
-/// for their own tasks.
-const TURN: usize = 64;
-
-/// Lets the tasks run that were woken before. Not tokio's, which looks at the sockets too.
-async fn yield_once() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 /// A packet on its way to many sessions.
 pub(crate) struct Broadcast {
     packet: Packet,
@@ -54,28 +34,11 @@ impl Broadcast {
         }
     }
 
-    /// Queues the packet for each of `sessions`, a turn of them at a time.
-    ///
-    /// # Errors
-    /// The packet cannot be encoded at all.
-    pub(crate) async fn send_all(&mut self, sessions: Vec<Session>) -> Result<(), EncodeError> {
-        let mut left = TURN;
-        for session in sessions {
-            if left == 0 {
-                yield_once().await;
-                left = TURN;
-            }
-            left -= 1;
-            self.send(&session)?;
-        }
-        Ok(())
-    }
-
     /// Queues the packet for one session.
     ///
     /// # Errors
     /// The packet cannot be encoded at all.
-    fn send(&mut self, session: &Session) -> Result<(), EncodeError> {
+    pub(crate) fn send(&mut self, session: &Session) -> Result<(), EncodeError> {
         let encoder = session
             .shared_framing()
             .and_then(|(framing, version)| Some((framing.encoder()?, version)));

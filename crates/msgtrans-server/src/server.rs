@@ -443,24 +443,23 @@ impl<S: Schemes> TransportServer<S> {
         }
     }
 
-    /// Sends a one-way message to every session that is open now, encoded once per protocol. Waits for nobody: see
-    /// [`BroadcastReport`]. Now and then it lets other tasks run, the sessions that have the message first of all.
+    /// Sends a one-way message to every session, encoded once per protocol. Waits for nobody: see
+    /// [`BroadcastReport`].
     ///
     /// # Errors
     /// The packet cannot be encoded.
-    ///
-    /// # Cancel safety
-    /// Dropped half-way, it has reached some sessions and not the others.
     pub async fn broadcast(&self, mut packet: Packet) -> Result<BroadcastReport, TransportError> {
         packet.assign_id(|| 0);
         let mut broadcast = Broadcast::new(packet.clone());
-        let mut sessions = Vec::with_capacity(self.inner.sessions.len());
-        self.inner
-            .sessions
-            .for_each(|_, session| sessions.push(session.clone()));
-        match broadcast.send_all(sessions).await {
-            Ok(()) => Ok(broadcast.report()),
-            Err(error) => Err(SendError::new(error, packet).into()),
+        let mut failed = None;
+        self.inner.sessions.for_each(|_, session| {
+            if failed.is_none() {
+                failed = broadcast.send(session).err();
+            }
+        });
+        match failed {
+            Some(error) => Err(SendError::new(error, packet).into()),
+            None => Ok(broadcast.report()),
         }
     }
 

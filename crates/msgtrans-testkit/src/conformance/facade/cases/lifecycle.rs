@@ -186,8 +186,8 @@ async fn the_figures_are_true(protocol: Protocol) {
         (total.sessions, total.sessions_opened, total.sessions_closed),
         (1, 1, 0)
     );
-    // Where messages come one by one a few are measured, the first among them or whoever came before it.
-    assert!(total.handling.count <= all, "{total:?}");
+    // Where messages come one by one, one pass in eight is measured: of 50 requests in a row some are.
+    assert!((1..=all).contains(&total.handling.count), "{total:?}");
     assert!(total.handling.p50 <= total.handling.p99 && total.handling.p99 <= total.handling.max);
     let total = client.stats();
     assert_eq!(total.round_trip.count, REQUESTS);

@@ -12,7 +12,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::BufMut;
 use msgtrans_core::{
@@ -21,7 +21,6 @@ use msgtrans_core::{
 };
 use msgtrans_mempool::worker;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::coop::has_budget_remaining;
 use tokio_util::io::poll_read_buf;
 
 use crate::connection::{Connection, ConnectionError, Progress, Received};
@@ -51,20 +50,8 @@ pub struct StreamConnection<S: 'static> {
     ended: bool,
     closing: Option<Closing>,
     probe: &'static Probe<S>,
-    /// Whom the last look that found nothing told the stream to wake.
-    reader: Option<Waker>,
-    found: Found,
-}
-
-/// What the last look at the stream found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
-    /// More than there was room for, as far as is known.
-    More,
-    /// All that there was.
-    Last,
-    /// Nothing: the stream will wake the reader.
-    Nothing,
+    /// Whether the last read brought all that there was.
+    drained: bool,
 }
 
 #[derive(Debug)]
@@ -94,13 +81,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamConnection<S> {
             ended: false,
             closing: None,
             probe: &Probe::NONE,
-            reader: None,
-            found: Found::More,
+            drained: false,
         }
     }
 
-    /// Asks `probe` where a system call can be spared. Then a session that was woken to write does not poll the stream
-    /// for reading as well, and behind a read that was short no buffer is leased to find nothing.
+    /// Asks `probe` where a system call can be spared, and the lease of a buffer with it.
     #[must_use]
     pub fn with_probe(mut self, probe: &'static Probe<S>) -> Self {
         self.probe = probe;
@@ -109,36 +94,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamConnection<S> {
 
     /// One read to where the decoder wants it.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionError>> {
-        let read = match self.found {
-            // What woke the task was something else: its waker still lies where the last look left it.
-            Found::Nothing if self.is_reader(cx) && !(self.probe.may_read)(&self.stream) => {
-                return Poll::Pending;
-            }
-            Found::Last if (self.probe.poll_readable)(&self.stream, cx).is_pending() => {
-                Poll::Pending
-            }
-            _ => self.poll_read_now(cx),
-        };
-        if read.is_pending() {
-            // A task that has used up its share of the scheduler is told to wait, and no waker is stored.
-            self.found = if has_budget_remaining() {
-                Found::Nothing
-            } else {
-                Found::More
-            };
-            if !self.is_reader(cx) {
-                self.reader = Some(cx.waker().clone());
-            }
+        // Two looks are cheaper than a read that finds nothing, for which a buffer is leased; the first of them stores no
+        // waker, and is all that a task pays that was woken to read. The second stores it each time: that it is the one
+        // that lies there already says nothing, because a wake-up under way for bytes that have been read takes it.
+        if self.drained
+            && !(self.probe.may_read)(&self.stream)
+            && (self.probe.poll_readable)(&self.stream, cx).is_pending()
+        {
+            return Poll::Pending;
         }
-        read
-    }
-
-    fn is_reader(&self, cx: &Context<'_>) -> bool {
-        let reader = self.reader.as_ref();
-        reader.is_some_and(|waker| waker.will_wake(cx.waker()))
-    }
-
-    fn poll_read_now(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionError>> {
         let stream = Pin::new(&mut self.stream);
         let (count, room) = match self.decoder.read_target() {
             ReadTarget::Direct(max) => {
@@ -155,11 +119,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamConnection<S> {
                 (ready!(read)?, worker::READ_BUFFER_LEN)
             }
         };
-        self.found = if count < room {
-            Found::Last
-        } else {
-            Found::More
-        };
+        self.drained = count < room;
         self.progress.read = self.progress.read.saturating_add(count as u64);
         Poll::Ready(Ok(count))
     }

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 
 use bytes::{Buf, Bytes};
@@ -20,6 +20,8 @@ struct Scripted {
     /// What each read finds; `None` is nothing yet. At the end of the script: the end of the stream, or nothing yet.
     reads: VecDeque<Option<Bytes>>,
     ends: bool,
+    /// Whom the last look at it stored.
+    reader: Mutex<Option<Waker>>,
     /// Brings a byte or more with every read and never ends.
     endless: Option<usize>,
     read: usize,
@@ -576,32 +578,6 @@ async fn bytes_are_seen_whenever_they_arrive_after_a_short_read() {
     }
 }
 
-#[test]
-fn a_stream_that_has_nothing_is_not_read_for_a_task_that_it_wakes_already() {
-    let script = || Scripted {
-        reads: [None, Some(encoded(&[packet(1, 64)]))].into(),
-        ..Scripted::default()
-    };
-    const EMPTY: Probe<Scripted> = Probe {
-        may_read: |_| false,
-        ..Probe::NONE
-    };
-    let mut batch = PacketBatch::new();
-    let mut connection = connection(script(), WireVersion::V2).with_probe(&EMPTY);
-    let [known, other] = [(); 2].map(|()| Waker::from(Arc::<Count>::default()));
-    let mut cx = Context::from_waker(&known);
-    for _ in 0..3 {
-        let received = connection.poll_recv(&mut cx, usize::MAX, &mut batch);
-        assert!(received.is_pending(), "{received:?}");
-        assert_eq!(connection.stream.reads.len(), 1, "read once");
-    }
-    // Another task has to be known to the stream first.
-    let mut cx = Context::from_waker(&other);
-    let received = connection.poll_recv(&mut cx, usize::MAX, &mut batch);
-    assert!(received.is_ready(), "{received:?}");
-    assert_eq!(batch.len(), 1);
-}
-
 #[tokio::test]
 async fn a_task_that_had_no_share_left_is_woken_by_the_next_bytes() {
     use std::io::Write;
@@ -626,9 +602,13 @@ async fn a_task_that_had_no_share_left_is_woken_by_the_next_bytes() {
 }
 
 #[test]
-fn behind_a_short_read_a_stream_that_has_nothing_is_asked_and_not_read() {
+fn behind_a_short_read_a_stream_that_has_nothing_is_asked_each_time_and_not_read() {
     const ASKED: Probe<Scripted> = Probe {
-        poll_readable: |_, _| Poll::Pending,
+        may_read: |_| false,
+        poll_readable: |stream, cx| {
+            *stream.reader.lock().expect("whole") = Some(cx.waker().clone());
+            Poll::Pending
+        },
         ..Probe::NONE
     };
     let script = Scripted {
@@ -640,11 +620,13 @@ fn behind_a_short_read_a_stream_that_has_nothing_is_asked_and_not_read() {
     let mut cx = Context::from_waker(Waker::noop());
     let received = connection.poll_recv(&mut cx, usize::MAX, &mut batch);
     assert!(received.is_ready(), "{received:?}");
-    let received = connection.poll_recv(&mut cx, usize::MAX, &mut batch);
-    assert!(received.is_pending(), "{received:?}");
-    assert_eq!(
-        connection.stream.reads.len(),
-        1,
-        "what comes next is unread"
-    );
+    for _ in 0..3 {
+        let received = connection.poll_recv(&mut cx, usize::MAX, &mut batch);
+        assert!(received.is_pending(), "{received:?}");
+        let unread = connection.stream.reads.len();
+        assert_eq!(unread, 1, "what comes next is unread");
+        // A wake-up for bytes that have been read meanwhile takes whoever is there now.
+        let reader = connection.stream.reader.lock().expect("whole").take();
+        assert!(reader.is_some(), "nobody hears of what comes next");
+    }
 }

@@ -67,9 +67,9 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
     let mut builder = TransportServer::builder()
         .wire(args.wire.into())
         .graceful_shutdown(DRAIN);
-    let mut pins = Pins::default();
+    let mut told = Vec::new();
     for url in &args.urls {
-        builder = listen_on(builder, url, &args, &mut pins)?;
+        builder = listen_on(builder, url, &args, &mut told)?;
     }
     if args.cert.is_some() && !args.urls.iter().any(is_secure) {
         return Err(Failure::usage(
@@ -86,8 +86,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
     let mut stop = Stop::new().map_err(Failure::failed)?;
     let start = Instant::now();
     server.start().map_err(Failure::of)?;
-    for (endpoint, pin) in server.local_endpoints().iter().zip(&pins.0) {
-        announce(endpoint, pin.as_ref(), output);
+    for (endpoint, told) in server.local_endpoints().iter().zip(&told) {
+        announce(endpoint, told, output);
     }
     stop.wait().await;
     let open = server.session_count();
@@ -120,35 +120,54 @@ async fn after(wait: Duration) {
     }
 }
 
-/// The pin of each listener's development certificate, where it has one.
+/// What there is to tell of a listener beside its URL.
 #[derive(Default)]
-struct Pins(Vec<Option<SpkiPin>>);
+struct Told {
+    /// Of its development certificate.
+    pin: Option<SpkiPin>,
+    /// Knows what the system does for the UDP socket, once it is bound.
+    quic: Option<QuicServerConfig>,
+}
 
 fn listen_on(
     builder: TransportServerBuilder,
     url: &Endpoint,
     args: &Args,
-    pins: &mut Pins,
+    told: &mut Vec<Told>,
 ) -> Result<TransportServerBuilder, Failure> {
     not_in_process(url)?;
     let mut url = url.clone();
-    let told = url.options().take::<String>("cert", "a PEM file");
-    if !is_secure(&url) || matches!(told, Ok(Some(_))) {
-        pins.0.push(None);
-    } else if let (Some(cert), Some(key)) = (&args.cert, &args.key) {
-        pins.0.push(None);
-        url = url
-            .with_option("cert", cert.display())
-            .with_option("key", key.display());
-    } else {
-        // Made here instead of by the listener, so that its pin can be told.
-        let identity = Identity::development().map_err(Failure::failed)?;
-        pins.0.push(Some(identity.spki_pin()));
-        return with_identity(builder, &url, identity).map_err(|error| Failure::at(&url, error));
+    let cert = url.options().take::<String>("cert", "a PEM file");
+    let mut identity = None;
+    if is_secure(&url) && !matches!(cert, Ok(Some(_))) {
+        if let (Some(cert), Some(key)) = (&args.cert, &args.key) {
+            url = url
+                .with_option("cert", cert.display())
+                .with_option("key", key.display());
+        } else {
+            // Made here instead of by the listener, so that its pin can be told.
+            identity = Some(Identity::development().map_err(Failure::failed)?);
+        }
     }
+    let mut this = Told {
+        pin: identity.as_ref().map(Identity::spki_pin),
+        quic: None,
+    };
     // Checked here, so that an error names the URL.
-    BuiltIn::server(&url).map_err(|error| Failure::at(&url, error))?;
-    Ok(builder.with_protocol(url))
+    let checked = |error| Failure::at(&url, error);
+    let builder = if url.scheme() == "quic" {
+        let config = QuicServerConfig::from_endpoint(&url).map_err(checked)?;
+        let config = identity.map_or(config.clone(), |identity| config.with_identity(identity));
+        this.quic = Some(config.clone());
+        builder.with_protocol(config)
+    } else if let Some(identity) = identity {
+        with_identity(builder, &url, identity).map_err(checked)?
+    } else {
+        BuiltIn::server(&url).map_err(checked)?;
+        builder.with_protocol(url)
+    };
+    told.push(this);
+    Ok(builder)
 }
 
 /// Whether the protocol needs a certificate.
@@ -161,11 +180,6 @@ fn with_identity(
     url: &Endpoint,
     identity: Identity,
 ) -> Result<TransportServerBuilder, ConfigError> {
-    if url.scheme() == "quic" {
-        return Ok(
-            builder.with_protocol(QuicServerConfig::from_endpoint(url)?.with_identity(identity))
-        );
-    }
     // The option makes the URL whole; the identity takes its place.
     let whole = url.clone().with_option("cert", "development");
     let tls = ServerTls::new(identity);
@@ -176,16 +190,33 @@ fn with_identity(
 }
 
 /// Who started the server may have closed its standard output; it serves all the same.
-fn announce(endpoint: &Endpoint, pin: Option<&SpkiPin>, output: &Output) {
+fn announce(endpoint: &Endpoint, told: &Told, output: &Output) {
+    let pin = told.pin.as_ref();
+    // What a system does not tell is not worth an error.
+    let offloads = told.quic.as_ref().and_then(|quic| quic.offloads().ok());
     let written = if output.is_json() {
         let mut object = json!({ "event": "listening", "url": endpoint.to_string() });
         if let Some(pin) = pin {
             object["pin"] = json!(pin.to_string());
         }
+        if let Some(udp) = &offloads {
+            object["udp"] = json!({
+                "send_segments": udp.send_segments,
+                "receive_segments": udp.receive_segments,
+                "path_mtu_discovery": udp.path_mtu_discovery,
+                "ecn": udp.ecn,
+                "receive_buffer": udp.receive_buffer,
+                "send_buffer": udp.send_buffer,
+            });
+        }
         output.object(&object)
     } else {
         output.line(&format!("listening {endpoint}"))
     };
+    if let (Some(udp), false) = (&offloads, output.is_json()) {
+        let url = endpoint.clone().without_options();
+        output.note(&format!("{url}: {udp}"));
+    }
     if let (Some(pin), false) = (pin, output.is_json()) {
         let url = endpoint.clone().without_options();
         output.note(&format!(

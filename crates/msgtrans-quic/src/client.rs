@@ -1,5 +1,6 @@
 //! [`QuicClientConfig`]: where to dial and whom to believe, typed and as a URL.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,9 @@ use msgtrans_transport::{Endpoint, ProtocolConfig};
 
 use crate::connector::Dialer;
 use crate::tuning::{Tuning, tuning_knobs};
-use crate::{address_of, display_address, parse_address, put_wire, with_causes};
+use crate::{
+    UdpOffloads, address_of, display_address, parse_address, put_wire, socket, with_causes,
+};
 
 /// Where to dial QUIC connections, and whom to believe.
 ///
@@ -57,8 +60,10 @@ impl QuicClientConfig {
     }
 
     /// Reads a URL: `quic://host:port` with the options `ca` (PEM file), `pin` (`sha256/…`), `server_name`, `insecure`
-    /// (feature `dangerous-insecure`), `preset` (`lan`, `wan`, `lossy`), `wire` (`v1`, `v2`, `auto`), `max_idle_timeout`, `keep_alive` (`30s`),
-    /// `stream_window`, `connection_window`, `send_window`, `mtu` and `udp_buffer` (bytes).
+    /// (feature `dangerous-insecure`), `preset` (`lan`, `wan`, `lossy`), `wire` (`v1`, `v2`, `auto`), `max_idle_timeout`,
+    /// `keep_alive` (`30s`),
+    /// `stream_window`, `connection_window`, `send_window`, `mtu`, `udp_buffer` (bytes) and `congestion` (`cubic`, `bbr`,
+    /// `new_reno`).
     ///
     /// # Errors
     /// Another scheme, no port, a path, an unknown option or a value that an option cannot have.
@@ -118,6 +123,18 @@ impl QuicClientConfig {
     }
 
     tuning_knobs!();
+
+    /// What the system does for the UDP socket of this value's connections. Before the first dial there is none: then
+    /// one like it is opened for the answer, and closed. A clone has a socket of its own.
+    ///
+    /// # Errors
+    /// No UDP socket can be opened on loopback.
+    pub fn offloads(&self) -> io::Result<UdpOffloads> {
+        match self.dialer.offloads() {
+            Some(offloads) => Ok(offloads),
+            None => socket::probe(&self.tuning),
+        }
+    }
 
     /// The wire versions that this client offers; those of the client by default. The server chooses, and prefers
     /// version 2.

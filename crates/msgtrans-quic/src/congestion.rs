@@ -5,25 +5,77 @@
 //! leaves, and the peer waits for its idle timeout. The pacer could delay it in the same way.
 
 use std::any::Any;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use quinn::congestion::{
-    Bbr, BbrConfig, Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig,
+    Bbr, BbrConfig, Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig, NewReno,
+    NewRenoConfig,
 };
 use quinn_proto::RttEstimator;
 
-use crate::preset::Congestion;
+/// How a sender finds out what a path carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum QuicCongestion {
+    /// Slows down to 7/10 at a loss and finds back quickly; the default.
+    Cubic,
+    /// Follows the measured bandwidth and round trip, whatever is lost. quinn calls its own experimental.
+    Bbr,
+    /// Halves at a loss and finds back a datagram a round trip: fair to whoever does the same.
+    NewReno,
+}
+
+impl QuicCongestion {
+    const ALL: [(Self, &'static str); 3] = [
+        (Self::Cubic, "cubic"),
+        (Self::Bbr, "bbr"),
+        (Self::NewReno, "new_reno"),
+    ];
+}
+
+impl fmt::Display for QuicCongestion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::ALL.iter().find(|(congestion, _)| congestion == self);
+        f.write_str(name.map_or("", |(_, name)| name))
+    }
+}
+
+/// The text is none of `cubic`, `bbr` and `new_reno`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownCongestion;
+
+impl fmt::Display for UnknownCongestion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("must be cubic, bbr or new_reno")
+    }
+}
+
+impl std::error::Error for UnknownCongestion {}
+
+impl FromStr for QuicCongestion {
+    type Err = UnknownCongestion;
+
+    fn from_str(text: &str) -> Result<Self, UnknownCongestion> {
+        let found = Self::ALL.iter().find(|(_, name)| *name == text);
+        found
+            .map(|(congestion, _)| *congestion)
+            .ok_or(UnknownCongestion)
+    }
+}
 
 /// Room for one more datagram whatever is in flight, and so large that quinn does not pace.
 const UNBOUNDED: u64 = u64::MAX;
 
 /// Makes the controllers of each path.
-pub(crate) fn factory(congestion: Congestion) -> Arc<dyn ControllerFactory + Send + Sync> {
+pub(crate) fn factory(congestion: QuicCongestion) -> Arc<dyn ControllerFactory + Send + Sync> {
     match congestion {
-        Congestion::Cubic => Arc::new(CubicUntilClosed::default()),
-        Congestion::Bbr => Arc::new(BbrUntilClosed::default()),
+        QuicCongestion::Cubic => Arc::new(CubicUntilClosed::default()),
+        QuicCongestion::Bbr => Arc::new(BbrUntilClosed::default()),
+        QuicCongestion::NewReno => Arc::new(NewRenoUntilClosed::default()),
     }
 }
 
@@ -42,6 +94,15 @@ struct BbrUntilClosed(Arc<BbrConfig>);
 impl ControllerFactory for BbrUntilClosed {
     fn build(self: Arc<Self>, _: Instant, current_mtu: u16) -> Box<dyn Controller> {
         UntilClosed::boxed(Bbr::new(self.0.clone(), current_mtu))
+    }
+}
+
+#[derive(Default)]
+struct NewRenoUntilClosed(Arc<NewRenoConfig>);
+
+impl ControllerFactory for NewRenoUntilClosed {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        UntilClosed::boxed(NewReno::new(self.0.clone(), now, current_mtu))
     }
 }
 
@@ -67,16 +128,17 @@ impl<C: Controller + Clone + 'static> UntilClosed<C> {
 /// close and nothing else.
 pub(crate) fn unbound(connection: &quinn::Connection) {
     let controller = connection.congestion_state().into_any();
-    let closing = controller
-        .downcast_ref::<UntilClosed<Cubic>>()
-        .map(|cubic| &cubic.closing)
-        .or_else(|| {
-            let bbr = controller.downcast_ref::<UntilClosed<Bbr>>()?;
-            Some(&bbr.closing)
-        });
+    let closing = closing_of::<Cubic>(&*controller)
+        .or_else(|| closing_of::<Bbr>(&*controller))
+        .or_else(|| closing_of::<NewReno>(&*controller));
     if let Some(closing) = closing {
         closing.store(true, Ordering::Relaxed);
     }
+}
+
+fn closing_of<C: 'static>(controller: &dyn Any) -> Option<&AtomicBool> {
+    let controller = controller.downcast_ref::<UntilClosed<C>>()?;
+    Some(&controller.closing)
 }
 
 impl<C: Controller + Clone + 'static> Controller for UntilClosed<C> {
@@ -148,22 +210,31 @@ impl<C: Controller + Clone + 'static> Controller for UntilClosed<C> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    fn left_after_a_loss(congestion: Congestion) -> f64 {
+    fn left_after_a_loss(congestion: QuicCongestion) -> f64 {
         let now = Instant::now();
         let mut controller = factory(congestion).build(now, 1_200);
         let before = controller.window();
-        controller.on_sent(now, before, 1);
-        controller.on_congestion_event(now, now, false, 1_200);
+        // Losses of what was sent before the controller was made do not count.
+        let sent = now + Duration::from_millis(1);
+        controller.on_sent(sent, before, 1);
+        controller.on_congestion_event(sent, sent, false, 1_200);
         controller.window() as f64 / before as f64
     }
 
     #[test]
-    fn a_lost_packet_slows_cubic_and_not_bbr() {
-        let cubic = left_after_a_loss(Congestion::Cubic);
-        assert!(cubic < 0.75, "{cubic} of the window is left");
-        let bbr = left_after_a_loss(Congestion::Bbr);
+    fn a_lost_packet_halves_new_reno_slows_cubic_and_not_bbr() {
+        let new_reno = left_after_a_loss(QuicCongestion::NewReno);
+        assert!(new_reno < 0.55, "{new_reno} of the window is left");
+        let cubic = left_after_a_loss(QuicCongestion::Cubic);
+        assert!(
+            (0.65..0.75).contains(&cubic),
+            "{cubic} of the window is left"
+        );
+        let bbr = left_after_a_loss(QuicCongestion::Bbr);
         assert!(bbr >= 1.0, "{bbr} of the window is left");
     }
 }

@@ -25,8 +25,11 @@ use quinn::crypto::rustls::QuicClientConfig as Crypto;
 use quinn::{ClientConfig, Connecting};
 
 use crate::connection::QuicConnection;
+use crate::socket::Bound;
 use crate::stream::Pair;
-use crate::{QuicClientConfig, SCHEME, alpns, failure, negotiated, socket, with_causes};
+use crate::{
+    QuicClientConfig, SCHEME, UdpOffloads, alpns, failure, negotiated, socket, with_causes,
+};
 
 /// How long an address has to answer before the next one is tried beside it. Nobody says that a UDP port is closed.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
@@ -37,7 +40,7 @@ pub(crate) struct Dialer(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    endpoint: Option<quinn::Endpoint>,
+    bound: Option<Bound>,
     /// By the versions offered. TLS sessions are resumed within one of these.
     configs: Vec<(WireVersions, Configs)>,
 }
@@ -69,14 +72,20 @@ impl Dialer {
     }
 
     fn endpoint(&self, config: &QuicClientConfig) -> io::Result<quinn::Endpoint> {
-        self.with(|kept| match &kept.endpoint {
-            Some(endpoint) => Ok(endpoint.clone()),
+        self.with(|kept| match &kept.bound {
+            Some(bound) => Ok(bound.endpoint.clone()),
             None => {
-                let endpoint = socket::dial(&config.tuning)?;
-                kept.endpoint = Some(endpoint.clone());
+                let bound = socket::dial(&config.tuning)?;
+                let endpoint = bound.endpoint.clone();
+                kept.bound = Some(bound);
                 Ok(endpoint)
             }
         })
+    }
+
+    /// What the system does for the socket, once there is one.
+    pub(crate) fn offloads(&self) -> Option<UdpOffloads> {
+        self.with(|kept| kept.bound.as_ref()?.offloads)
     }
 
     fn configs(
@@ -210,7 +219,7 @@ impl Attempt<'_> {
         let dialled = match endpoint.connect_with(config.clone(), address, &self.name) {
             // Its runtime has ended, or its socket failed: a new one may do.
             Err(quinn::ConnectError::EndpointStopping) => {
-                dialer.with(|kept| kept.endpoint = None);
+                dialer.with(|kept| kept.bound = None);
                 let endpoint = dialer.endpoint(self.config).map_err(fail)?;
                 endpoint.connect_with(config.clone(), address, &self.name)
             }

@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quinn::Endpoint;
 use tokio::sync::Notify;
 
+use crate::socket::Bound;
+
 /// Of the whole process, as addresses are.
 static LEFT: Mutex<Vec<Left>> = Mutex::new(Vec::new());
 
 struct Left {
     address: SocketAddr,
-    endpoint: Endpoint,
+    bound: Bound,
     taken: Arc<Notify>,
 }
 
@@ -21,8 +23,9 @@ fn left() -> MutexGuard<'static, Vec<Left>> {
     LEFT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Leaves `endpoint` to its connections.
-pub(crate) fn leave(endpoint: Endpoint) {
+/// Leaves the endpoint to its connections.
+pub(crate) fn leave(bound: Bound) {
+    let endpoint = bound.endpoint.clone();
     // Without a runtime there is nobody to tell.
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
         return;
@@ -33,21 +36,19 @@ pub(crate) fn leave(endpoint: Endpoint) {
     let taken = Arc::new(Notify::new());
     left().push(Left {
         address,
-        endpoint: endpoint.clone(),
+        bound,
         taken: taken.clone(),
     });
     runtime.spawn(refuse(endpoint, Forget(taken)));
 }
 
 /// The endpoint that was left at `address`, for its next listener.
-pub(crate) fn take(address: SocketAddr) -> Option<Endpoint> {
+pub(crate) fn take(address: SocketAddr) -> Option<Bound> {
     let mut left = left();
     let index = left.iter().position(|left| left.address == address)?;
-    let Left {
-        endpoint, taken, ..
-    } = left.swap_remove(index);
+    let Left { bound, taken, .. } = left.swap_remove(index);
     taken.notify_one();
-    Some(endpoint)
+    Some(bound)
 }
 
 /// Forgets an endpoint that nobody has taken, when it is idle and where its runtime ends.

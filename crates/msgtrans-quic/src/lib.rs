@@ -42,6 +42,7 @@ mod udp;
 #[cfg_attr(docsrs, doc(cfg(feature = "dangerous-insecure")))]
 pub use client::DangerousQuicClientConfig;
 pub use client::QuicClientConfig;
+pub use congestion::{QuicCongestion, UnknownCongestion};
 pub use offloads::UdpOffloads;
 pub use preset::{QuicPreset, UnknownPreset};
 pub use server::QuicServerConfig;

@@ -29,6 +29,7 @@ use quinn::ServerConfig;
 use quinn::crypto::rustls::QuicServerConfig as Crypto;
 
 use crate::connection::{QuicConnection, canonical};
+use crate::socket::Bound;
 use crate::stream::{Pair, Streams};
 use crate::{QuicServerConfig, alpns, failure, left, negotiated, socket, with_causes};
 
@@ -55,20 +56,21 @@ impl ServerProtocol for QuicServerConfig {
             let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             for candidate in resolve(&address).await.map_err(fail)? {
                 let network = configs.network.as_ref().clone();
-                let endpoint = match left::take(candidate) {
-                    Some(endpoint) => {
-                        endpoint.set_server_config(Some(network));
-                        Ok(endpoint)
+                let bound = match left::take(candidate) {
+                    Some(bound) => {
+                        bound.endpoint.set_server_config(Some(network));
+                        Ok(bound)
                     }
                     None => socket::listen(candidate, &self.tuning, network),
                 };
                 let bound =
-                    endpoint.and_then(|endpoint| Ok((endpoint.local_addr()?.port(), endpoint)));
+                    bound.and_then(|bound| Ok((bound.endpoint.local_addr()?.port(), bound)));
                 match bound {
-                    Ok((port, endpoint)) => {
+                    Ok((port, bound)) => {
+                        self.note(bound.offloads);
                         return Ok(Box::new(QuicListener {
-                            accept: Box::pin(next(endpoint.clone())),
-                            endpoint,
+                            accept: Box::pin(next(bound.endpoint.clone())),
+                            bound,
                             address: address.with_port(port),
                             configs,
                             limits: context.limits,
@@ -127,7 +129,7 @@ async fn next(endpoint: quinn::Endpoint) -> Option<quinn::Incoming> {
 
 struct QuicListener {
     accept: Next,
-    endpoint: quinn::Endpoint,
+    bound: Bound,
     address: Endpoint,
     configs: Configs,
     limits: Limits,
@@ -140,7 +142,7 @@ impl Listener for QuicListener {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, AcceptError>> {
         for _ in 0..RETRIES_MAX {
             let incoming = ready!(self.accept.as_mut().poll(cx));
-            self.accept = Box::pin(next(self.endpoint.clone()));
+            self.accept = Box::pin(next(self.bound.endpoint.clone()));
             let Some(incoming) = incoming else {
                 let what = "the socket failed, or its runtime has ended";
                 return Poll::Ready(Err(AcceptError::Fatal(io::Error::other(what))));
@@ -200,7 +202,7 @@ impl QuicListener {
 
 impl Drop for QuicListener {
     fn drop(&mut self) {
-        left::leave(self.endpoint.clone());
+        left::leave(self.bound.clone());
     }
 }
 

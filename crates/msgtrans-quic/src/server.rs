@@ -1,6 +1,8 @@
 //! [`QuicServerConfig`]: where and how to listen, typed and as a URL.
 
+use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use msgtrans_core::{ConfigError, WireVersions};
@@ -8,7 +10,7 @@ use msgtrans_tls::{Identity, ServerTls, TlsError};
 use msgtrans_transport::{Endpoint, ProtocolConfig};
 
 use crate::tuning::{Tuning, tuning_knobs};
-use crate::{address_of, display_address, parse_address, put_wire};
+use crate::{UdpOffloads, address_of, display_address, parse_address, put_wire, socket};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -39,6 +41,8 @@ pub struct QuicServerConfig {
     pub(crate) backlog: u32,
     pub(crate) retry_above: u32,
     pub(crate) wire: Option<WireVersions>,
+    /// Shared by clones: a server is given one, and another asks what became of it.
+    bound: Arc<Mutex<Option<UdpOffloads>>>,
 }
 
 /// Where the certificate comes from.
@@ -61,13 +65,14 @@ impl QuicServerConfig {
             backlog: BACKLOG,
             retry_above: RETRY_ABOVE,
             wire: None,
+            bound: Arc::default(),
         }
     }
 
     /// Reads a URL: `quic://host:port` with the options `cert` and `key` (PEM files), `preset` (`lan`, `wan`,
     /// `lossy`), `wire` (`v1`, `v2`, `auto`),
     /// `max_idle_timeout`, `keep_alive` (`30s`), `stream_window`, `connection_window`, `send_window`, `mtu`,
-    /// `udp_buffer` (bytes), `migration`, `backlog` and `retry_above`.
+    /// `udp_buffer` (bytes), `congestion` (`cubic`, `bbr`, `new_reno`), `migration`, `backlog` and `retry_above`.
     ///
     /// # Errors
     /// Another scheme, no port, a path, an unknown option or a value that an option cannot have.
@@ -138,6 +143,22 @@ impl QuicServerConfig {
     }
 
     tuning_knobs!();
+
+    /// What the system does for the UDP socket that this value or a clone of it has bound last. Before there is one, one
+    /// like it is opened for the answer, and closed.
+    ///
+    /// # Errors
+    /// No UDP socket can be opened on loopback.
+    pub fn offloads(&self) -> io::Result<UdpOffloads> {
+        // A value of its own, whole at any time.
+        let bound = *self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        bound.map_or_else(|| socket::probe(&self.tuning), Ok)
+    }
+
+    /// Keeps what the system does for the socket of a listener.
+    pub(crate) fn note(&self, offloads: Option<UdpOffloads>) {
+        *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = offloads;
+    }
 
     /// Whether a client may go on from another address, as when a phone changes networks; off by default.
     #[must_use]

@@ -11,21 +11,38 @@ use crate::UdpOffloads;
 use crate::tuning::{DATAGRAM_MAX, Tuning};
 use crate::udp::Udp;
 
+/// quinn's endpoint, and what the system does for its socket where it tells.
+#[derive(Clone, Debug)]
+pub(crate) struct Bound {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) offloads: Option<UdpOffloads>,
+}
+
 /// An endpoint that listens at `address`.
 pub(crate) fn listen(
     address: SocketAddr,
     tuning: &Tuning,
     server: ServerConfig,
-) -> io::Result<Endpoint> {
-    endpoint(udp(address, tuning)?, Some(server))
+) -> io::Result<Bound> {
+    let bound = bound(udp(address, tuning)?, Some(server))?;
+    let address = bound.endpoint.local_addr().ok();
+    match &bound.offloads {
+        Some(offloads) => tracing::info!(?address, %offloads, "listens on a udp socket"),
+        None => tracing::info!(?address, "listens on a udp socket, offloads unknown"),
+    }
+    Ok(bound)
 }
 
 /// An endpoint to dial from, over IPv6 and IPv4 where the system has both.
-pub(crate) fn dial(tuning: &Tuning) -> io::Result<Endpoint> {
+pub(crate) fn dial(tuning: &Tuning) -> io::Result<Bound> {
     let any = |ip| SocketAddr::new(ip, 0);
     let socket = udp(any(Ipv6Addr::UNSPECIFIED.into()), tuning)
         .or_else(|_| udp(any(Ipv4Addr::UNSPECIFIED.into()), tuning))?;
-    endpoint(socket, None)
+    let bound = bound(socket, None)?;
+    if let Some(offloads) = &bound.offloads {
+        tracing::debug!(%offloads, "dials from a udp socket");
+    }
+    Ok(bound)
 }
 
 /// What the system does for a socket of `tuning`.
@@ -42,7 +59,7 @@ fn udp(address: SocketAddr, tuning: &Tuning) -> io::Result<UdpSocket> {
     }
     socket.set_nonblocking(true)?;
     // Whatever the system gives is fine: it is a hint, and systems differ in whether they refuse or cut it.
-    let bytes = usize::try_from(tuning.udp_buffer).unwrap_or(usize::MAX);
+    let bytes = usize::try_from(tuning.path().udp_buffer).unwrap_or(usize::MAX);
     let given = socket
         .set_recv_buffer_size(bytes)
         .and_then(|()| socket.set_send_buffer_size(bytes));
@@ -53,17 +70,14 @@ fn udp(address: SocketAddr, tuning: &Tuning) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn endpoint(socket: UdpSocket, server: Option<ServerConfig>) -> io::Result<Endpoint> {
-    match UdpOffloads::of(&socket) {
-        Ok(offloads) => {
-            tracing::debug!(address = ?socket.local_addr().ok(), %offloads, "udp socket")
-        }
-        Err(error) => tracing::debug!(%error, "udp socket, offloads unknown"),
-    }
+fn bound(socket: UdpSocket, server: Option<ServerConfig>) -> io::Result<Bound> {
+    let offloads = UdpOffloads::of(&socket).ok();
     let mut config = EndpointConfig::default();
     config
         .max_udp_payload_size(DATAGRAM_MAX)
         .map_err(io::Error::other)?;
     let socket = Arc::new(Udp::new(socket)?);
-    Endpoint::new_with_abstract_socket(config, server, socket, Arc::new(TokioRuntime))
+    let runtime = Arc::new(TokioRuntime);
+    let endpoint = Endpoint::new_with_abstract_socket(config, server, socket, runtime)?;
+    Ok(Bound { endpoint, offloads })
 }

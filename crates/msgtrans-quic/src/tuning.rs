@@ -7,8 +7,8 @@ use msgtrans_core::ConfigError;
 use msgtrans_transport::{Endpoint, EndpointOptions};
 use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
-use crate::congestion;
-use crate::preset::{Congestion, QuicPreset};
+use crate::congestion::{self, QuicCongestion};
+use crate::preset::{Path, QuicPreset};
 
 /// The largest UDP payload that is ever sent or received. quinn hands the kernel up to 10 datagrams in one call, and
 /// such a call cannot carry more than 65 507 bytes: what is above is lost without an error.
@@ -19,71 +19,53 @@ const DATAGRAM_MIN: u16 = 1_200;
 const DATAGRAM_ETHERNET: u16 = 1_452;
 /// Loopback paths are searched in coarse steps: five probes instead of nine.
 const LOOPBACK_STEP: u16 = 256;
-/// Packets that a peer receives before it must acknowledge; it does so after [`ACK_WITHIN`] anyway. On loopback the
-/// server's CPU time is up to 8 % less than with the usual 2.
-const ACK_EVERY: u32 = 10;
-/// How long a peer may keep the acknowledgement of a lone packet to itself: a confirmed send takes 6 ms on loopback,
-/// and 26 ms with the usual 25.
-const ACK_WITHIN: Duration = Duration::from_millis(5);
-/// What RFC 9002 recommends.
-const REORDERING: u32 = 3;
 /// Longer times than a day are mistakes.
 const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Settings of a QUIC transport that servers and clients share.
+/// Settings of a QUIC transport that servers and clients share, as they were asked for: what is `None` is the preset's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tuning {
+    pub(crate) preset: Option<QuicPreset>,
     pub(crate) max_idle_timeout: Duration,
     pub(crate) keep_alive: Option<Duration>,
-    pub(crate) stream_window: u32,
-    pub(crate) connection_window: u32,
-    pub(crate) send_window: u32,
+    pub(crate) stream_window: Option<u32>,
+    pub(crate) connection_window: Option<u32>,
+    pub(crate) send_window: Option<u32>,
     pub(crate) mtu: Option<u16>,
-    pub(crate) udp_buffer: u32,
-    /// Where the values below come from, and the defaults of those above.
-    pub(crate) preset: Option<QuicPreset>,
-    /// Assumed until one has been measured; quinn's 333 ms without.
-    pub(crate) initial_rtt: Option<Duration>,
-    pub(crate) ack_within: Duration,
-    /// Packets sent later whose acknowledgement makes an earlier one count as lost.
-    pub(crate) reordering: u32,
-    pub(crate) congestion: Congestion,
+    pub(crate) udp_buffer: Option<u32>,
+    pub(crate) congestion: Option<QuicCongestion>,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
         Self {
+            preset: None,
             max_idle_timeout: Duration::from_secs(60),
             keep_alive: None,
-            stream_window: 2 * 1024 * 1024,
-            connection_window: 4 * 1024 * 1024,
-            send_window: 4 * 1024 * 1024,
+            stream_window: None,
+            connection_window: None,
+            send_window: None,
             mtu: None,
-            udp_buffer: 7 * 1024 * 1024,
-            preset: None,
-            initial_rtt: None,
-            ack_within: ACK_WITHIN,
-            reordering: REORDERING,
-            congestion: Congestion::Cubic,
+            udp_buffer: None,
+            congestion: None,
         }
     }
 }
 
 macro_rules! tuning_knobs {
     () => {
-        /// Sets what belongs to a kind of path, and replaces what was set of that before; none by default.
+        /// Sets what belongs to a kind of path; none by default. What is set by itself holds, before or after.
         #[must_use]
         pub fn preset(mut self, preset: $crate::QuicPreset) -> Self {
-            self.tuning = preset.apply(self.tuning);
+            self.tuning.preset = Some(preset);
             self
         }
 
-        /// What the system does for a UDP socket with these buffers. Opens one for it, and closes it.
-        ///
-        /// # Errors
-        /// No UDP socket can be opened on loopback.
-        pub fn offloads(&self) -> std::io::Result<$crate::UdpOffloads> {
-            $crate::socket::probe(&self.tuning)
+        /// How the sender finds out what a path carries, instead of the preset's way.
+        #[must_use]
+        pub fn congestion(mut self, congestion: $crate::QuicCongestion) -> Self {
+            self.tuning.congestion = Some(congestion);
+            self
         }
 
         /// How long the peer may be silent before the connection is lost, 1 s to 24 h, 60 s by default; the shorter of
@@ -106,14 +88,14 @@ macro_rules! tuning_knobs {
         /// what divides the bandwidth of a long path by its round trip. Worst case memory a connection.
         #[must_use]
         pub fn stream_window(mut self, bytes: u32) -> Self {
-            self.tuning.stream_window = bytes;
+            self.tuning.stream_window = Some(bytes);
             self
         }
 
         /// Bytes that the peer may send on the whole connection, from the stream's window to 1 GiB, 4 MiB by default.
         #[must_use]
         pub fn connection_window(mut self, bytes: u32) -> Self {
-            self.tuning.connection_window = bytes;
+            self.tuning.connection_window = Some(bytes);
             self
         }
 
@@ -121,7 +103,7 @@ macro_rules! tuning_knobs {
         /// send waits. Worst case memory a connection.
         #[must_use]
         pub fn send_window(mut self, bytes: u32) -> Self {
-            self.tuning.send_window = bytes;
+            self.tuning.send_window = Some(bytes);
             self
         }
 
@@ -138,7 +120,7 @@ macro_rules! tuning_knobs {
         /// (`net.core.rmem_max`).
         #[must_use]
         pub fn udp_buffer(mut self, bytes: u32) -> Self {
-            self.tuning.udp_buffer = bytes;
+            self.tuning.udp_buffer = Some(bytes);
             self
         }
     };
@@ -161,9 +143,8 @@ impl Tuning {
 
     /// Takes the options of a URL, the rest as in `self`.
     pub(crate) fn take(mut self, options: &mut EndpointOptions<'_>) -> Result<Self, ConfigError> {
-        if let Some(preset) = options.take::<QuicPreset>("preset", "lan, wan or lossy")? {
-            self = preset.apply(self);
-        }
+        self.preset = options.take("preset", "lan, wan or lossy")?;
+        self.congestion = options.take("congestion", "cubic, bbr or new_reno")?;
         if let Some(time) = options.take_duration("max_idle_timeout")? {
             self.max_idle_timeout = time;
         }
@@ -177,22 +158,33 @@ impl Tuning {
             ("send_window", &mut self.send_window),
             ("udp_buffer", &mut self.udp_buffer),
         ] {
-            if let Some(value) = options.take(name, bytes)? {
-                *field = value;
-            }
+            *field = options.take(name, bytes)?;
         }
-        if let Some(mtu) = options.take("mtu", bytes)? {
-            self.mtu = Some(mtu);
-        }
+        self.mtu = options.take("mtu", bytes)?;
         Ok(self)
+    }
+
+    /// What holds: what was asked for, and the rest as the preset has it.
+    pub(crate) fn path(&self) -> Path {
+        let base = Path::of(self.preset);
+        Path {
+            stream_window: self.stream_window.unwrap_or(base.stream_window),
+            connection_window: self.connection_window.unwrap_or(base.connection_window),
+            send_window: self.send_window.unwrap_or(base.send_window),
+            udp_buffer: self.udp_buffer.unwrap_or(base.udp_buffer),
+            congestion: self.congestion.unwrap_or(base.congestion),
+            ..base
+        }
     }
 
     /// Adds what differs from `default` to a URL.
     pub(crate) fn put(&self, default: &Self, mut endpoint: Endpoint) -> Endpoint {
-        let mut default = default.clone();
         if let Some(preset) = self.preset {
             endpoint = endpoint.with_option("preset", preset);
-            default = preset.apply(default);
+        }
+        let (path, base) = (self.path(), Path::of(self.preset));
+        if path.congestion != base.congestion {
+            endpoint = endpoint.with_option("congestion", path.congestion);
         }
         let ms = |time: Duration| format!("{}ms", time.as_millis());
         if self.max_idle_timeout != default.max_idle_timeout {
@@ -204,17 +196,17 @@ impl Tuning {
         {
             endpoint = endpoint.with_option("keep_alive", ms(interval));
         }
-        for (name, value, default) in [
-            ("stream_window", self.stream_window, default.stream_window),
+        for (name, value, base) in [
+            ("stream_window", path.stream_window, base.stream_window),
             (
                 "connection_window",
-                self.connection_window,
-                default.connection_window,
+                path.connection_window,
+                base.connection_window,
             ),
-            ("send_window", self.send_window, default.send_window),
-            ("udp_buffer", self.udp_buffer, default.udp_buffer),
+            ("send_window", path.send_window, base.send_window),
+            ("udp_buffer", path.udp_buffer, base.udp_buffer),
         ] {
-            if value != default {
+            if value != base {
                 endpoint = endpoint.with_option(name, value);
             }
         }
@@ -237,15 +229,16 @@ impl Tuning {
                 return Err(ConfigError::new("keep_alive", value, expected));
             }
         }
-        check_bytes("stream_window", self.stream_window, 65_536, 1 << 30)?;
+        let path = self.path();
+        check_bytes("stream_window", path.stream_window, 65_536, 1 << 30)?;
         check_bytes(
             "connection_window",
-            self.connection_window,
-            self.stream_window,
+            path.connection_window,
+            path.stream_window,
             1 << 30,
         )?;
-        check_bytes("send_window", self.send_window, 65_536, 1 << 30)?;
-        check_bytes("udp_buffer", self.udp_buffer, 65_536, 1 << 30)?;
+        check_bytes("send_window", path.send_window, 65_536, 1 << 30)?;
+        check_bytes("udp_buffer", path.udp_buffer, 65_536, 1 << 30)?;
         if let Some(mtu) = self.mtu {
             check_bytes(
                 "mtu",
@@ -259,6 +252,7 @@ impl Tuning {
 
     /// The quinn configuration for a path, to a loopback peer or not.
     pub(crate) fn transport(&self, loopback: bool) -> Arc<TransportConfig> {
+        let path = self.path();
         let mut transport = TransportConfig::default();
         let mut mtu = MtuDiscoveryConfig::default();
         match self.mtu {
@@ -267,8 +261,8 @@ impl Tuning {
             None => mtu.upper_bound(DATAGRAM_ETHERNET),
         };
         let mut acks = AckFrequencyConfig::default();
-        acks.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY))
-            .max_ack_delay(Some(self.ack_within));
+        acks.ack_eliciting_threshold(VarInt::from_u32(path.ack_every))
+            .max_ack_delay(Some(path.ack_within));
         transport
             // One stream is all that the wire format has; a peer cannot make others cost anything.
             .max_concurrent_bidi_streams(VarInt::from_u32(1))
@@ -277,15 +271,15 @@ impl Tuning {
             // `validate` keeps the time far below what the field can hold.
             .max_idle_timeout(IdleTimeout::try_from(self.max_idle_timeout).ok())
             .keep_alive_interval(self.keep_alive)
-            .stream_receive_window(VarInt::from_u32(self.stream_window))
-            .receive_window(VarInt::from_u32(self.connection_window))
-            .send_window(u64::from(self.send_window))
+            .stream_receive_window(VarInt::from_u32(path.stream_window))
+            .receive_window(VarInt::from_u32(path.connection_window))
+            .send_window(u64::from(path.send_window))
             .send_fairness(false)
-            .packet_threshold(self.reordering)
-            .congestion_controller_factory(congestion::factory(self.congestion))
+            .packet_threshold(path.reordering)
+            .congestion_controller_factory(congestion::factory(path.congestion))
             .ack_frequency_config(Some(acks))
             .mtu_discovery_config(Some(mtu));
-        if let Some(initial_rtt) = self.initial_rtt {
+        if let Some(initial_rtt) = path.initial_rtt {
             transport.initial_rtt(initial_rtt);
         }
         Arc::new(transport)

@@ -58,7 +58,9 @@ pub use bytes::Bytes;
 #[cfg(feature = "inproc")]
 pub use msgtrans_inproc::{InprocClientConfig, InprocServerConfig};
 #[cfg(feature = "quic")]
-pub use msgtrans_quic::{QuicClientConfig, QuicPreset, QuicServerConfig, UdpOffloads};
+pub use msgtrans_quic::{
+    QuicClientConfig, QuicCongestion, QuicPreset, QuicServerConfig, UdpOffloads,
+};
 #[cfg(feature = "tcp")]
 pub use msgtrans_tcp::{TcpClientConfig, TcpServerConfig};
 #[cfg(any(feature = "quic", feature = "tls"))]

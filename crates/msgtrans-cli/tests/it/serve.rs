@@ -70,6 +70,9 @@ fn a_development_certificate_is_believed_by_its_pin_alone() {
     let listening = json(&server.line());
     let url = listening["url"].as_str().expect("a URL");
     let pin = listening["pin"].as_str().expect("a pin");
+    // What the system does for the UDP socket is told beside it.
+    assert!(listening["udp"]["send_segments"].as_u64() >= Some(1));
+    assert!(listening["udp"]["receive_buffer"].as_u64() >= Some(65_536));
     let output = msgtrans(&["request", &format!("{url}?pin={pin}"), "hello"]);
     assert_eq!(stdout(&output), "hello\n", "{}", stderr(&output));
     let wrong = format!("{url}?pin=sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use msgtrans_core::{ConfigError, WireVersions};
-use msgtrans_quic::{QuicClientConfig, QuicServerConfig};
+use msgtrans_quic::{QuicClientConfig, QuicCongestion, QuicServerConfig};
 use msgtrans_tls::Identity;
 use msgtrans_transport::{Endpoint, ListenContext, ProtocolConfig, ServerProtocol};
 
@@ -33,13 +33,14 @@ fn urls_and_calls_say_the_same() {
         .send_window(1 << 22)
         .udp_buffer(1 << 23)
         .mtu(1400)
+        .congestion(QuicCongestion::NewReno)
         .backlog(7)
         .retry_above(8)
         .migration(true)
         .wire(WireVersions::V2);
     let url = "quic://0.0.0.0:8082?cert=chain.pem&key=key.pem&max_idle_timeout=30s&keep_alive=5s\
                &stream_window=1048576&connection_window=2097152&send_window=4194304&udp_buffer=8388608\
-               &mtu=1400&backlog=7&retry_above=8&migration=true&wire=v2";
+               &mtu=1400&congestion=new_reno&backlog=7&retry_above=8&migration=true&wire=v2";
     let read = server(url).expect("a configuration").endpoint();
     assert_eq!(read, typed.endpoint());
     let again = QuicServerConfig::from_endpoint(&read).expect("its own spelling");
@@ -76,6 +77,7 @@ fn what_cannot_be_is_refused_by_name() {
         ("udp_buffer=0", "udp_buffer"),
         ("mtu=0", "mtu"),
         ("mtu=6401", "mtu"),
+        ("congestion=vegas", "congestion"),
         ("colour=red", "colour"),
         ("wire=v3", "wire"),
     ] {

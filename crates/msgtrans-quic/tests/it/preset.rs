@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use msgtrans_core::{WireVersion, WireVersions};
-use msgtrans_quic::{QuicClientConfig, QuicPreset, QuicServerConfig};
+use msgtrans_core::{CloseReason, WireVersion, WireVersions};
+use msgtrans_quic::{QuicClientConfig, QuicCongestion, QuicPreset, QuicServerConfig};
 use msgtrans_transport::{Endpoint, ProtocolConfig};
 use tokio::time::timeout;
 
@@ -88,6 +88,17 @@ fn a_preset_has_two_spellings_and_what_is_set_beside_it_holds() {
         let url = Endpoint::parse(&url).expect("a URL");
         let read = QuicServerConfig::from_endpoint(&url).expect("a configuration");
         assert_eq!(read.endpoint(), typed.endpoint());
+        let first = QuicServerConfig::new("0.0.0.0:8082")
+            .stream_window(1 << 20)
+            .preset(preset);
+        assert_eq!(first.endpoint(), typed.endpoint());
+        let client = |url: &str| QuicClientConfig::from_endpoint(&Endpoint::parse(url)?);
+        let client = client(&format!("quic://h:1?ca=x&preset={preset}&udp_buffer=65536"));
+        let typed = QuicClientConfig::new("h:1")
+            .with_roots_pem_file("x")
+            .udp_buffer(65_536)
+            .preset(preset);
+        assert_eq!(client.expect("valid").endpoint(), typed.endpoint());
         read.validate().expect("valid");
         let plain = QuicServerConfig::new("0.0.0.0:8082").preset(preset);
         let text = plain.endpoint().to_string();
@@ -96,6 +107,38 @@ fn a_preset_has_two_spellings_and_what_is_set_beside_it_holds() {
     let unknown = Endpoint::parse("quic://0.0.0.0:8082?preset=moon").expect("a URL");
     let error = QuicServerConfig::from_endpoint(&unknown).expect_err("no preset");
     assert_eq!(error.field(), "preset");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_congestion_controller_carries_packets_and_closes() {
+    for congestion in [
+        QuicCongestion::Cubic,
+        QuicCongestion::Bbr,
+        QuicCongestion::NewReno,
+    ] {
+        let mut bound = bind(local().congestion(congestion)).await;
+        let client = bound.client().congestion(congestion);
+        let (mut client, mut server) = pair_of(&mut bound, &client, WireVersion::V2).await;
+        let sent = packet(7, 100_000);
+        let (_, received) = tokio::join!(client.send(sent.clone()), server.expect());
+        assert!(received == sent, "{congestion}");
+        let reason = CloseReason::normal();
+        let (_, (_, error)) = tokio::join!(client.close(&reason), server.drain());
+        assert!(error.is_none(), "{congestion}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_offloads_of_a_bound_socket_are_those_told() {
+    let large = local().udp_buffer(1 << 20);
+    let small = local().udp_buffer(65_536);
+    let (large_probed, small_probed) = (large.offloads(), small.offloads());
+    let (large_probed, small_probed) = (large_probed.expect("told"), small_probed.expect("told"));
+    assert!(small_probed.receive_buffer < large_probed.receive_buffer);
+    let _bound = bind(large.clone()).await;
+    // Not what a new one would be given.
+    let asked = large.udp_buffer(65_536).offloads().expect("told");
+    assert_eq!(asked.receive_buffer, large_probed.receive_buffer);
 }
 
 #[test]

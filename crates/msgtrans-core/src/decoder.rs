@@ -142,6 +142,23 @@ impl Decoder {
         &mut self.partial
     }
 
+    /// Hands over the next bytes of the stream, and decodes them into `into` at once where they are one plain frame and
+    /// nothing else, as nearly all are that a read of a quiet stream brings. What they are not is [`decode`](Self::decode)'s.
+    #[inline]
+    pub fn push_lone(&mut self, mut bytes: Bytes, into: &mut PacketBatch) {
+        if let Some(version) = self.version
+            && let Some(header) = bytes.first_chunk()
+            && let Some(header) = PlainHeader::parse(header, version)
+            && bytes.len().wrapping_sub(HEADER_LEN) == header.payload_len() as usize
+            && (1..=self.limits.max_payload()).contains(&header.payload_len())
+            && self.is_at_boundary()
+        {
+            bytes.advance(HEADER_LEN);
+            return into.push(header.packet(bytes), version);
+        }
+        self.push(bytes);
+    }
+
     /// Hands over the next bytes of the stream.
     #[inline]
     pub fn push(&mut self, bytes: Bytes) {
@@ -274,15 +291,6 @@ impl Decoder {
         let mut chunk = std::mem::take(&mut self.chunk);
         let budget_bytes = budget_bytes.saturating_sub(into.bytes());
         let parse = |bytes: &[u8]| PlainHeader::parse(bytes.first_chunk()?, version);
-        // A lone frame is not worth the lending of a list.
-        let rest_len = chunk.len().wrapping_sub(HEADER_LEN);
-        if let Some(header) = parse(&chunk)
-            && (1..=max_payload).contains(&header.payload_len())
-            && header.payload_len() as usize == rest_len
-        {
-            chunk.advance(HEADER_LEN);
-            return into.push(header.packet(chunk), version);
-        }
         let (mut at, mut bytes, mut others) = (0, 0usize, 0usize);
         let mut list = into.lend_list();
         while let Some(header) = parse(chunk.get(at..).unwrap_or_default()) {

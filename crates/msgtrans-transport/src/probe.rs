@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
 use msgtrans_core::OutBuffer;
-use tokio::io::{AsyncWrite, Interest};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_util::io::poll_write_buf;
 
@@ -22,9 +22,8 @@ pub struct Probe<S> {
     /// Whether its peer has ended its side, where nothing is read for a while: see
     /// [`Connection::peer_gone`](crate::Connection::peer_gone).
     pub peer_gone: fn(&S) -> bool,
-    /// Whether a read may bring something, stored wakers left alone. It may say yes too often.
-    pub may_read: fn(&S) -> bool,
-    /// The same, and where the answer is no, the waker is stored as by a read. It may say yes too often.
+    /// Whether a read may bring something; where the answer is no, the waker is stored as by a read. It may say yes too
+    /// often.
     pub poll_readable: fn(&S, &mut Context<'_>) -> Poll<()>,
     /// Writes if it can be done now: [`WouldBlock`](io::ErrorKind::WouldBlock) says to poll, which stores the waker. It
     /// spares what a poll costs that does not have to wait.
@@ -35,7 +34,6 @@ impl<S> Probe<S> {
     /// Nothing is known: what there is, a read has to find out.
     pub const NONE: Self = Self {
         peer_gone: |_| false,
-        may_read: |_| true,
         poll_readable: |_, _| Poll::Ready(()),
         try_write: |_, _| Err(io::ErrorKind::WouldBlock.into()),
     };
@@ -81,7 +79,6 @@ impl<S> fmt::Debug for Probe<S> {
 /// A TCP socket's.
 pub const TCP: Probe<TcpStream> = Probe {
     peer_gone: tcp_peer_gone,
-    may_read: |stream| stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
     // An error is the read's to report.
     poll_readable: |stream, cx| stream.poll_read_ready(cx).map(drop),
     try_write: TcpStream::try_write,

@@ -50,7 +50,7 @@ pub struct StreamConnection<S: 'static> {
     ended: bool,
     closing: Option<Closing>,
     probe: &'static Probe<S>,
-    /// Whether the last read brought all that there was.
+    /// Whether the last read brought all that there was, and nobody has looked for more since.
     drained: bool,
 }
 
@@ -92,15 +92,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamConnection<S> {
         self
     }
 
-    /// One read to where the decoder wants it.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionError>> {
-        // Two looks are cheaper than a read that finds nothing, for which a buffer is leased; the first of them stores no
-        // waker, and is all that a task pays that was woken to read. The second stores it each time: that it is the one
-        // that lies there already says nothing, because a wake-up under way for bytes that have been read takes it.
-        if self.drained
-            && !(self.probe.may_read)(&self.stream)
+    /// One read to where the decoder wants it. A packet that comes by itself goes into `into`.
+    #[inline]
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut PacketBatch,
+    ) -> Poll<Result<usize, ConnectionError>> {
+        if std::mem::take(&mut self.drained)
             && (self.probe.poll_readable)(&self.stream, cx).is_pending()
         {
+            // The look costs less than a read that finds nothing, for which a buffer is leased. It stores the waker each
+            // time: that it is the one that lies there already says nothing, because a wake-up under way for bytes that
+            // have been read takes it. Whoever is woken by it reads at once; a task that was woken for something else pays
+            // for the lease, and its read finds nothing without a system call and stores the waker too.
             return Poll::Pending;
         }
         let stream = Pin::new(&mut self.stream);
@@ -113,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamConnection<S> {
                 let decoder = &mut self.decoder;
                 let read = worker::with_read_buffer(|buffer| {
                     let count = ready!(poll_read_buf(stream, cx, buffer))?;
-                    decoder.push(worker::split_filled(buffer).freeze());
+                    decoder.push_lone(worker::split_filled(buffer).freeze(), into);
                     Poll::Ready(Ok::<_, io::Error>(count))
                 });
                 (ready!(read)?, worker::READ_BUFFER_LEN)
@@ -152,8 +157,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for StreamCo
                     })
                 });
             }
-            if ready!(self.poll_read(cx))? == 0 {
+            if ready!(self.poll_read(cx, into))? == 0 {
                 self.ended = true;
+            } else if into.len() > before {
+                return Poll::Ready(Ok(Received::Packets));
             }
         }
         cx.waker().wake_by_ref();

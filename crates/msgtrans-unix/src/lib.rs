@@ -27,7 +27,6 @@ pub const SCHEME: &str = "unix";
 /// What a socket tells.
 const PROBE: Probe<UnixStream> = Probe {
     peer_gone: |stream| read_closed(stream.ready(Interest::READABLE)),
-    may_read: |stream| stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
     poll_readable: |stream, cx| stream.poll_read_ready(cx).map(drop),
     try_write: UnixStream::try_write,
 };

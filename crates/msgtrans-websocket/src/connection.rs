@@ -78,7 +78,7 @@ pub struct WebSocketConnection<S: 'static> {
     /// its rest.
     mid_batch: bool,
     closing: Closing,
-    /// Whether the last read that brought something left nothing behind, or nothing has come since.
+    /// Whether the last read brought all that there was, and nobody has looked for more since.
     drained: bool,
     probe: &'static Probe<S>,
 }
@@ -160,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WebSocketConnection<S> 
             if into.len() > before && (!self.opened || into.bytes() >= budget_bytes) {
                 return false;
             }
-            if self.decode_run(budget_bytes, into) {
+            if self.decode_lone(into) || self.decode_run(budget_bytes, into) {
                 continue;
             }
             if control_frames == CONTROL_FRAMES_MAX {
@@ -192,6 +192,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WebSocketConnection<S> 
             }
         }
         false
+    }
+
+    /// Takes the binary message that is the whole chunk, as nearly all are that a read of a quiet connection brings;
+    /// whether it was one.
+    #[inline]
+    fn decode_lone(&mut self, into: &mut PacketBatch) -> bool {
+        let len = self.chunk.len();
+        let Some(place) = self.reader.find_whole(&self.chunk, |end| end == len) else {
+            return false;
+        };
+        self.reader.unmask(&mut self.chunk, &place);
+        self.chunk.advance(place.start);
+        let max_payload = self.limits.max_payload();
+        let header = plain_header(self.version, max_payload, &self.chunk);
+        let mut message = std::mem::take(&mut self.chunk).freeze();
+        match header {
+            // An empty part must not pin the read buffer.
+            Some((version, header)) if message.len() > HEADER_LEN => {
+                message.advance(HEADER_LEN);
+                into.push(header.packet(message), version);
+            }
+            _ => self.handle(MessageKind::Binary, message, into),
+        }
+        true
     }
 
     /// Takes the binary messages that lie whole at the beginning of the chunk, up to the budget; whether
@@ -363,10 +387,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WebSocketConnection<S> 
         cx: &mut Context<'_>,
         into: &mut PacketBatch,
     ) -> Poll<Result<usize, ConnectionError>> {
-        // Two looks are cheaper than a read that finds nothing, for which a buffer is leased; the first of them stores no
-        // waker, and is all that a task pays that was woken to read.
-        if self.drained
-            && !(self.probe.may_read)(&self.stream)
+        // As in `StreamConnection`: a look behind a short read, which stores the waker each time, and else a read.
+        if std::mem::take(&mut self.drained)
             && (self.probe.poll_readable)(&self.stream, cx).is_pending()
         {
             return Poll::Pending;

@@ -351,6 +351,18 @@ impl MessageReader {
     /// `step`.
     #[inline]
     pub fn whole_message(&self, input: &mut [u8]) -> Option<Range<usize>> {
+        let payload = self.find_whole(input, |_| true)?;
+        self.unmask(input, &payload);
+        Some(payload)
+    }
+
+    /// Where the payload of [`whole_message`](Self::whole_message) lies, if `fits` holds of its end. Touches nothing.
+    #[inline]
+    pub(crate) fn find_whole(
+        &self,
+        input: &[u8],
+        fits: impl FnOnce(usize) -> bool,
+    ) -> Option<Range<usize>> {
         if self.closed || self.header_len > 0 || self.frame.is_some() || self.message.is_some() {
             return None;
         }
@@ -368,15 +380,21 @@ impl MessageReader {
             return None;
         }
         let start = start.saturating_add(if mask_bit != 0 { 4 } else { 0 });
-        let payload = start..start.saturating_add(len);
-        let bytes = input
-            .get_mut(..payload.end)
-            .filter(|_| len <= self.limits.message_bytes_max)?;
-        if mask_bit != 0 {
-            let (header, payload) = bytes.split_at_mut(start);
-            apply_mask(payload, *header.last_chunk()?, 0);
+        let end = start.saturating_add(len);
+        let whole = end <= input.len() && len <= self.limits.message_bytes_max && fits(end);
+        whole.then_some(start..end)
+    }
+
+    /// Unmasks in `input` the payload that [`find_whole`](Self::find_whole) has found there.
+    #[inline]
+    pub(crate) fn unmask(&self, input: &mut [u8], payload: &Range<usize>) {
+        if self.role == Role::Server
+            && let Some(frame) = input.get_mut(..payload.end)
+            && let Some((header, payload)) = frame.split_at_mut_checked(payload.start)
+            && let Some(key) = header.last_chunk()
+        {
+            apply_mask(payload, *key, 0);
         }
-        Some(payload)
     }
 
     /// Takes bytes in until a message or control frame is complete. Call it again with the rest of

@@ -55,6 +55,40 @@ fn one_byte_at_a_time_decodes_alike_and_in_place() {
 }
 
 #[test]
+fn a_frame_pushed_by_itself_decodes_at_once_and_any_other_bytes_as_ever() {
+    let packets: Vec<_> = (1..30).map(|id| packet(id, id as usize % 5 * 20)).collect();
+    let frames: Vec<_> = packets
+        .iter()
+        .map(|packet| wire(std::slice::from_ref(packet), WireVersion::V2))
+        .collect();
+    let bytes = frames.concat();
+    // Frame by frame, and in steps that cut them anywhere.
+    let steps = (1..200).map(|len| bytes.chunks(len).map(<[u8]>::to_vec).collect());
+    for cut in std::iter::once(frames).chain(steps) {
+        let mut decoder = opened(WireVersion::V2);
+        let mut batch = PacketBatch::new();
+        for bytes in cut {
+            decoder.push_lone(bytes.into(), &mut batch);
+            let state = decoder.decode(usize::MAX, &mut batch);
+            assert_eq!(state, Ok(Decoded::Starved));
+        }
+        assert_eq!(drain(&mut batch), packets);
+    }
+    let mut decoder = opened(WireVersion::V2);
+    let mut batch = PacketBatch::new();
+    decoder.push_lone(wire(&[packet(1, 64)], WireVersion::V2).into(), &mut batch);
+    assert_eq!(drain(&mut batch), [packet(1, 64)], "without a decode");
+    // What may not be is an error of `decode`, and nothing behind it is looked at.
+    let limits = Limits::new(100_000, 1).expect("legal");
+    decoder.set_wire(WireVersion::V2, limits);
+    for len in [100_001, 8] {
+        decoder.push_lone(wire(&[packet(1, len)], WireVersion::V2).into(), &mut batch);
+        assert!(decoder.decode(usize::MAX, &mut batch).is_err());
+    }
+    assert!(batch.is_empty());
+}
+
+#[test]
 fn many_pushes_before_a_decode_copy_each_byte_a_bounded_number_of_times() {
     let bytes = wire(&[packet(1, 300_000)], WireVersion::V2);
     let mut decoder = opened(WireVersion::V2);

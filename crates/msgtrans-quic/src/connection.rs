@@ -366,6 +366,10 @@ impl Connection for QuicConnection {
         Poll::Ready(Ok(()))
     }
 
+    fn keeps_written(&self) -> bool {
+        matches!(self.streams, Streams::Open(_))
+    }
+
     fn set_wire(&mut self, version: WireVersion, limits: Limits) {
         self.decoder.set_wire(version, limits);
         if let Some(prefix) = &mut self.prefix {

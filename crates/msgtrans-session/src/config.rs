@@ -32,7 +32,8 @@ pub struct SessionConfig {
     pub requests_pending_max: usize,
     /// How long a request waits where the call does not say; 10 s.
     pub request_timeout: Duration,
-    /// How long a send waits for room, and a write for progress before the peer counts as a slow consumer; 10 s.
+    /// How long a send waits for room, and a write for progress before the peer counts as a slow consumer; also how long a
+    /// session that closes waits until its peer has what was queued, over QUIC up to the acknowledgement; 10 s.
     pub send_timeout: Duration,
     /// From accept to an open session; never extended by trickled bytes; 10 s.
     pub handshake_timeout: Duration,

@@ -96,6 +96,14 @@ pub trait Connection: Send {
         reason: &CloseReason,
     ) -> Poll<Result<(), ConnectionError>>;
 
+    /// Whether what was written is this connection's own to bring to the peer, and lost if the connection is dropped
+    /// before: then a close may take as long as a write. `false` where the system goes on by itself.
+    ///
+    /// Asked once, when everything has been written and the connection is about to be closed.
+    fn keeps_written(&self) -> bool {
+        false
+    }
+
     /// From here on every frame is of `version` and what arrives is within `limits`.
     fn set_wire(&mut self, version: WireVersion, limits: Limits);
 

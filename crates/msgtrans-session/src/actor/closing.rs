@@ -163,7 +163,13 @@ impl SessionActor {
                 if !closing.written {
                     match self.write(cx) {
                         Ok(true) => {
-                            let linger = after(self.now, LINGER);
+                            // What the peer has not got yet still counts as being written.
+                            let patience = if self.connection.keeps_written() {
+                                self.runtime().config.send_timeout
+                            } else {
+                                LINGER
+                            };
+                            let linger = after(self.now, patience);
                             if let Phase::Closing(closing) = &mut self.phase {
                                 closing.written = true;
                                 closing.deadline = linger;

@@ -8,6 +8,7 @@ use msgtrans_testkit::chaos::{Direction, Random};
 use crate::path::{Path, Protocol, connect, over, payload, run};
 
 over!(tcp: slices_arrive_as_the_messages_that_they_were);
+over!(all: what_is_queued_at_a_close_arrives_however_long_it_takes);
 
 struct Echo;
 
@@ -78,6 +79,39 @@ async fn slices_arrive_as_the_messages_that_they_were(protocol: Protocol) {
             faults.slice_bytes_max = usize::try_from(most).ok().and_then(|n| n.try_into().ok());
         });
         there_and_back(&path, 20 * most, 10 * u64::from(most) + 20).await;
+    }
+}
+
+/// Longer than a peer has for its own side of a close, and than this takes where everybody else computes.
+const PATIENCE: Duration = Duration::from_secs(60);
+const MESSAGES: u32 = 300;
+
+async fn what_is_queued_at_a_close_arrives_however_long_it_takes(protocol: Protocol) {
+    let path = Path::to(protocol, protocol.server()).await;
+    let mut events = path.server.events();
+    let client = connect(path.client().send_timeout(PATIENCE)).await;
+    // Two seconds and more for all of it, because QUIC may send twice as much with each round trip.
+    path.network
+        .lengthen(Direction::Both, Duration::from_millis(200));
+    for id in 1..=MESSAGES {
+        let packet = Packet::binary(payload(id, 1_300)).with_message_id(id);
+        client.try_send(packet).expect("queued");
+    }
+    client.disconnect().await.expect("open");
+    let mut arrived = 0;
+    loop {
+        match events.next().await.expect("an event") {
+            TransportEvent::MessageReceived { packet, .. } => {
+                arrived += 1;
+                assert_eq!(packet.message_id, arrived);
+                assert!(packet.payload == payload(arrived, 1_300));
+            }
+            TransportEvent::ConnectionClosed { reason, .. } => {
+                assert_eq!(arrived, MESSAGES, "{reason}");
+                break;
+            }
+            _ => {}
+        }
     }
 }
 

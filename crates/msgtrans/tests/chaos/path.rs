@@ -174,6 +174,13 @@ impl Network {
         }
     }
 
+    pub(crate) fn lengthen(&self, direction: Direction, latency: Duration) {
+        match self {
+            Self::Stream(proxy) => proxy.change(direction, |faults| faults.latency = latency),
+            Self::Datagram(proxy) => proxy.change(direction, |faults| faults.latency = latency),
+        }
+    }
+
     pub(crate) fn stream(&self) -> &StreamProxy {
         match self {
             Self::Stream(proxy) => proxy,

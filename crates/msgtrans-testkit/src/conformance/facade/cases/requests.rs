@@ -113,14 +113,21 @@ async fn a_request_whose_deadline_passes_fails_and_is_cancelled_at_the_server(pr
     let (business, mut seen, _) = business();
     let server = start(protocol.server().with_handler(business)).await;
     let client = protocol.connected(&server).await;
-    let deadline = Duration::from_millis(30);
-    match client.request_with("hang", deadline).await {
-        Err(RequestError::Timeout { after }) => assert_eq!(after, deadline),
-        other => panic!("{other:?}"),
+    let mut deadline = Duration::from_millis(30);
+    for asked in 1.. {
+        match client.request_with("hang", deadline).await {
+            Err(RequestError::Timeout { after }) => assert_eq!(after, deadline),
+            other => panic!("{other:?}"),
+        }
+        until(|| server.stats().requests_cancelled == asked).await;
+        // On a machine that is busy elsewhere the server hears of the request and of its end at once.
+        if let Ok(what) = seen.try_recv() {
+            assert_eq!(what, "hangs");
+            assert_eq!(seen.recv().await, Some("dropped"));
+            break;
+        }
+        deadline *= 2;
     }
-    assert_eq!(seen.recv().await, Some("hangs"));
-    assert_eq!(seen.recv().await, Some("dropped"));
-    until(|| server.stats().requests_cancelled == 1).await;
     // The session goes on.
     assert_eq!(
         client.request("next").await.expect("answered").payload,

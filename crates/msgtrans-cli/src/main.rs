@@ -74,6 +74,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command, output: Output) -> Result<(), Failure> {
     let (asked, timers) = match &command {
+        // Then the server's threads are its own, and this runtime waits for its end.
+        Command::Serve(args) if args.thread_per_core.is_some() => {
+            (Some(NonZero::<u16>::MIN), false)
+        }
         Command::Serve(args) => (args.threads, args.needs_timers()),
         _ => (None, true),
     };

@@ -1,7 +1,7 @@
 //! `msgtrans serve`: a server that echoes or counts, until it is told to stop.
 
 use std::future::pending;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, ParseIntError};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use msgtrans::tls::{Identity, ServerTls, SpkiPin};
 use msgtrans::{
     BuiltIn, ConfigError, Endpoint, Handler, HandlerError, Packet, QuicServerConfig, Schemes,
-    Session, ShutdownReport, TcpServerConfig, TransportServer, TransportServerBuilder,
-    TransportStats, WebSocketServerConfig,
+    Session, ShutdownReport, TcpServerConfig, ThreadPerCore, TransportServer,
+    TransportServerBuilder, TransportStats, WebSocketServerConfig,
 };
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -38,6 +38,27 @@ pub(crate) struct Args {
     /// Worker threads; one for each processor by default
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroU16>,
+    /// A thread with a runtime of its own for each processor, or N of them, instead of worker threads that share one:
+    /// each has its own listening socket on every tcp, tls, ws and wss port, and a session stays on its thread
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        value_parser = own_threads,
+        conflicts_with = "threads"
+    )]
+    pub(crate) thread_per_core: Option<ThreadPerCore>,
+}
+
+/// What `--thread-per-core` is told; nothing is one for each processor.
+fn own_threads(text: &str) -> Result<ThreadPerCore, ParseIntError> {
+    if text.is_empty() {
+        return Ok(ThreadPerCore::default());
+    }
+    let threads: NonZeroU16 = text.parse()?;
+    Ok(ThreadPerCore::new(threads.get().into()))
 }
 
 #[derive(Debug, clap::Args)]
@@ -67,6 +88,13 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
     let mut builder = TransportServer::builder()
         .wire(args.wire.into())
         .graceful_shutdown(DRAIN);
+    if let Some(threads) = args.thread_per_core {
+        builder = builder.thread_per_core(if args.needs_timers() {
+            threads
+        } else {
+            threads.without_timers()
+        });
+    }
     let mut told = Vec::new();
     for url in &args.urls {
         builder = listen_on(builder, url, &args, &mut told)?;

@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use msgtrans_actor::Bounds;
-use msgtrans_core::{ConfigError, Limits, TransportError, WireVersions};
+use msgtrans_actor::{Bounds, TaskGroup};
+use msgtrans_core::{BindError, ConfigError, Limits, TransportError, WireVersions};
 use msgtrans_session::{
     CompressionConfig, EventSink, Handler, Handlers, Middleware, RateLimiterConfig, Service,
     SessionConfig, service,
@@ -13,6 +13,8 @@ use msgtrans_session::{
 use msgtrans_transport::{IntoServerProtocol, ListenContext, Schemes, ServerProtocol};
 
 use crate::control;
+use crate::cores::{Cores, End, ThreadPerCore};
+use crate::listening::Listening;
 use crate::server::{ServerParts, TransportServer};
 
 /// Bounds of a server beside those of its sessions.
@@ -26,6 +28,8 @@ pub(crate) struct ServerConfig {
     pub(crate) control_interval: Duration,
     /// `None`: a quarter of the memory that there is.
     pub(crate) memory_budget: Option<usize>,
+    /// `None`: on the runtime of whoever starts the server.
+    pub(crate) thread_per_core: Option<ThreadPerCore>,
 }
 
 /// Builds a [`TransportServer`]. [`build`](Self::build) checks everything and binds.
@@ -60,6 +64,7 @@ impl<S: Schemes> TransportServerBuilder<S> {
                 },
                 control_interval: control::INTERVAL,
                 memory_budget: None,
+                thread_per_core: None,
             },
             session: SessionConfig::default(),
             middleware: Vec::new(),
@@ -226,10 +231,31 @@ impl<S: Schemes> TransportServerBuilder<S> {
         self
     }
 
+    /// Threads for this server alone, each with a runtime of one thread: `thread_per_core(2)`, or
+    /// `thread_per_core(ThreadPerCore::default())` for one on each processor. By default the server runs on the runtime
+    /// of whoever starts it, whose threads take work from one another.
+    ///
+    /// TCP and WebSocket, under TLS too, listen with one socket on each thread, all on one port (`SO_REUSEPORT`), over
+    /// which the system spreads the peers, blindly: with few peers a thread may get none. QUIC, Unix sockets, in-process
+    /// and protocols whose [`Listener::beside`](msgtrans_transport::Listener::beside) gives nothing listen on one
+    /// thread: those of the first protocol on the first, of the second on the second, and round again. A session lives
+    /// and ends on the thread that accepted it, with its handlers and what they `tokio::spawn`. Everything else is as
+    /// ever and for all threads together: limits, sessions, events, figures, shutdown.
+    ///
+    /// A handler that blocks its thread holds up every session there, and nobody else takes them over. Tasks that
+    /// handlers have spawned end with the server. Where a system has no `SO_REUSEPORT`, more than one thread is an error
+    /// of [`build`](Self::build). Threads are bound to no processor; `taskset` does that for the process.
+    #[must_use]
+    pub fn thread_per_core(mut self, threads: impl Into<ThreadPerCore>) -> Self {
+        self.config.thread_per_core = Some(threads.into());
+        self
+    }
+
     /// Checks everything and binds every protocol.
     ///
     /// # Errors
-    /// A setting out of bounds, by name; a URL that is none; an address that cannot be had. Nothing is left bound.
+    /// A setting out of bounds, by name; a URL that is none; an address that cannot be had; no threads where some were
+    /// asked for. Nothing is left bound, and no thread is left.
     pub async fn build(self) -> Result<TransportServer<S>, TransportError> {
         self.check()?;
         let events = EventSink::new(self.config.events);
@@ -244,17 +270,29 @@ impl<S: Schemes> TransportServerBuilder<S> {
             protocols.push(protocol);
         }
         let context = ListenContext::new(self.session.wire, self.session.limits);
-        let mut listeners = Vec::new();
-        for protocol in protocols {
-            let wire = protocol.wire().unwrap_or(self.session.wire);
-            listeners.push((protocol.bind(&context).await?, wire));
-        }
+        let tasks = TaskGroup::new();
+        let cores = match self.config.thread_per_core {
+            Some(config) => Some(Cores::start(config, &tasks).await?),
+            None => None,
+        };
+        let listeners = match bind_all(protocols, context, cores.as_ref()).await {
+            Ok(listeners) => listeners,
+            Err(error) => {
+                if let Some(cores) = &cores {
+                    cores.end(End::Now);
+                    cores.ended().await;
+                }
+                return Err(error.into());
+            }
+        };
         let parts = ServerParts {
             config: self.config,
             session: self.session,
             middleware: self.middleware,
             handlers,
             events,
+            tasks,
+            cores,
             listeners,
         };
         Ok(TransportServer::new(parts))
@@ -276,6 +314,7 @@ impl<S: Schemes> TransportServerBuilder<S> {
             events,
             control_interval,
             memory_budget,
+            thread_per_core,
         } = &self.config;
         for (field, value) in [
             ("max_connections", *max_connections),
@@ -315,8 +354,23 @@ impl<S: Schemes> TransportServerBuilder<S> {
                 "must be from 100 ms to 1 h",
             ));
         }
+        if let Some(threads) = thread_per_core {
+            threads.validate()?;
+        }
         self.session.validate()
     }
+}
+
+async fn bind_all(
+    protocols: Vec<Box<dyn ServerProtocol>>,
+    context: ListenContext,
+    cores: Option<&Cores>,
+) -> Result<Vec<Listening>, BindError> {
+    let mut listeners = Vec::with_capacity(protocols.len());
+    for protocol in protocols {
+        listeners.push(Listening::bind(protocol, context, cores).await?);
+    }
+    Ok(listeners)
 }
 
 impl<S> std::fmt::Debug for TransportServerBuilder<S> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use msgtrans_actor::{BellGuard, TaskGroup, Timers};
 use msgtrans_core::{
     CloseReason, Code, ConfigError, HandlerError, Packet, RequestError, SendError, SendErrorKind,
-    SessionId, TransportError, WireVersions,
+    SessionId, TransportError,
 };
 use msgtrans_lockfree::{Counter, LockFreeHashMap};
 use msgtrans_session::{
@@ -17,7 +17,7 @@ use msgtrans_session::{
     RequestFn, RuntimeStats, Session, SessionConfig, SessionHooks, SessionRuntime, TransportStats,
     in_handler, ring_when_held, service,
 };
-use msgtrans_transport::{Endpoint, IntoServerProtocol, ListenContext, Listener, Schemes};
+use msgtrans_transport::{Endpoint, IntoServerProtocol, ListenContext, Schemes};
 use tokio::sync::{Semaphore, watch};
 
 use crate::accept;
@@ -25,6 +25,8 @@ use crate::admission::Addresses;
 use crate::broadcast::{Broadcast, BroadcastReport};
 use crate::builder::{ServerConfig, TransportServerBuilder};
 use crate::control::{self, Control, Ebb, ProcessStats};
+use crate::cores::{Cores, End};
+use crate::listening::Listening;
 use crate::memory::MemoryBudget;
 use crate::shutdown::{self, ShutdownReport};
 
@@ -53,6 +55,10 @@ impl Drop for Owner {
         self.0.events.finish();
         self.0.control.stop();
         *lock(&self.0.bell) = None;
+        if let Some(cores) = &self.0.cores {
+            // Not waited for: a handle may be dropped anywhere, in a handler on one of the threads too.
+            cores.end(End::Empty);
+        }
     }
 }
 
@@ -62,7 +68,9 @@ pub(crate) struct ServerParts {
     pub(crate) middleware: Vec<Arc<dyn Middleware>>,
     pub(crate) handlers: Handlers,
     pub(crate) events: EventSink,
-    pub(crate) listeners: Vec<(Box<dyn Listener>, WireVersions)>,
+    pub(crate) tasks: TaskGroup,
+    pub(crate) cores: Option<Cores>,
+    pub(crate) listeners: Vec<Listening>,
 }
 
 pub(crate) struct Inner {
@@ -86,6 +94,8 @@ pub(crate) struct Inner {
     pub(crate) arrivals: Arc<Semaphore>,
     /// Sessions and handshakes; listeners are apart, because they end first.
     pub(crate) tasks: TaskGroup,
+    /// The server's own threads, where it was told to have some.
+    cores: Option<Cores>,
     stats: Arc<RuntimeStats>,
     pub(crate) listener_counters: ListenerCounters,
     control: Control,
@@ -94,13 +104,6 @@ pub(crate) struct Inner {
     bell: Mutex<Option<BellGuard>>,
     stopping: AtomicBool,
     done: watch::Sender<Option<ShutdownReport>>,
-}
-
-struct Listening {
-    endpoint: Endpoint,
-    /// Bound, not accepting yet.
-    waiting: Option<(Box<dyn Listener>, WireVersions)>,
-    task: Option<tokio::task::JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -170,16 +173,11 @@ impl<S: Schemes> TransportServer<S> {
             middleware,
             handlers,
             events,
+            tasks,
+            cores,
             listeners,
         } = parts;
-        let listeners = listeners
-            .into_iter()
-            .map(|(listener, wire)| Listening {
-                endpoint: listener.local_endpoint(),
-                waiting: Some((listener, wire)),
-                task: None,
-            })
-            .collect();
+        let loops_beside: usize = listeners.iter().map(Listening::loops_beside).sum();
         let memory = config
             .memory_budget
             .map_or_else(MemoryBudget::quarter, MemoryBudget);
@@ -189,7 +187,7 @@ impl<S: Schemes> TransportServer<S> {
                 session.rate_limit,
             )),
             handshakes: semaphore(config.max_handshakes),
-            arrivals: semaphore(accept::arrivals_max(config.max_handshakes)),
+            arrivals: semaphore(accept::arrivals_max(config.max_handshakes) + loops_beside),
             config,
             session,
             middleware,
@@ -202,7 +200,8 @@ impl<S: Schemes> TransportServer<S> {
             next_session: AtomicU64::new(1),
             places: AtomicUsize::new(0),
             ebb: Ebb::default(),
-            tasks: TaskGroup::new(),
+            tasks,
+            cores,
             stats: Arc::new(RuntimeStats::new("server")),
             listener_counters: ListenerCounters::default(),
             control: Control::new(),
@@ -324,9 +323,7 @@ impl<S: Schemes> TransportServer<S> {
             return Err(ConfigError::new("serve", "a second call", "a server serves once").into());
         }
         for listening in lock(&self.inner.listeners).iter_mut() {
-            if let Some((listener, wire)) = listening.waiting.take() {
-                listening.task = Some(spawn_listener(&self.inner, runtime, listener, wire));
-            }
+            listening.start(&self.inner, runtime);
         }
         self.inner.start_control();
         Ok(())
@@ -342,26 +339,18 @@ impl<S: Schemes> TransportServer<S> {
     ) -> Result<Endpoint, TransportError> {
         let protocol = protocol.into_server_protocol()?;
         protocol.validate()?;
-        let wire = protocol.wire().unwrap_or(self.inner.session.wire);
         let context = ListenContext::new(self.inner.session.wire, self.inner.session.limits);
-        let listener = protocol.bind(&context).await?;
-        let endpoint = listener.local_endpoint();
+        let mut listening = Listening::bind(protocol, context, self.inner.cores.as_ref()).await?;
+        let endpoint = listening.endpoint.clone();
         let mut listeners = lock(&self.inner.listeners);
         if self.inner.stopping.load(Ordering::Acquire) {
             return Err(
                 ConfigError::new("add_protocol", &endpoint, "the server has stopped").into(),
             );
         }
-        let mut listening = Listening {
-            endpoint: endpoint.clone(),
-            waiting: None,
-            task: None,
-        };
-        match self.inner.runtime.get() {
-            Some(runtime) => {
-                listening.task = Some(spawn_listener(&self.inner, runtime, listener, wire))
-            }
-            None => listening.waiting = Some((listener, wire)),
+        self.inner.arrivals.add_permits(listening.loops_beside());
+        if let Some(runtime) = self.inner.runtime.get() {
+            listening.start(&self.inner, runtime);
         }
         listeners.push(listening);
         Ok(endpoint)
@@ -382,12 +371,9 @@ impl<S: Schemes> TransportServer<S> {
         let Some(listening) = listening else {
             return Err(ConfigError::new("endpoint", endpoint, "nothing listens there").into());
         };
-        drop(listening.waiting);
-        if let Some(task) = listening.task {
-            task.abort();
-            // Resolves when the socket is closed, so that the port is free.
-            let _ = task.await;
-        }
+        let loops_beside = listening.loops_beside();
+        listening.stop().closed().await;
+        self.inner.arrivals.forget_permits(loops_beside);
         Ok(())
     }
 
@@ -554,6 +540,10 @@ impl<S: Schemes> TransportServer<S> {
             tokio::spawn(async move {
                 let report = shutdown::run(inner.clone()).await;
                 inner.control.stop();
+                // In one go: on one of these threads this task does not come back from a wait.
+                if let Some(cores) = &inner.cores {
+                    cores.end(End::Now);
+                }
                 inner.done.send_replace(Some(report));
             });
         }
@@ -571,6 +561,9 @@ impl<S: Schemes> TransportServer<S> {
     async fn stopped(&self) -> ShutdownReport {
         let mut done = self.inner.done.subscribe();
         let report = done.wait_for(Option::is_some).await.map(|report| *report);
+        if let Some(cores) = &self.inner.cores {
+            cores.ended().await;
+        }
         report.ok().flatten().unwrap_or_default()
     }
 }
@@ -617,25 +610,13 @@ impl Inner {
     /// Closes every listening socket.
     pub(crate) fn stop_listening(&self) {
         for listening in lock(&self.listeners).drain(..) {
-            if let Some(task) = listening.task {
-                task.abort();
-            }
+            listening.stop();
         }
     }
 }
 
 fn semaphore(permits: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)))
-}
-
-fn spawn_listener(
-    inner: &Arc<Inner>,
-    runtime: &Arc<SessionRuntime>,
-    listener: Box<dyn Listener>,
-    wire: WireVersions,
-) -> tokio::task::JoinHandle<()> {
-    let accepting = accept::run(inner.clone(), runtime.clone(), listener, wire);
-    tokio::spawn(tokio::task::coop::unconstrained(accepting))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::server::Inner;
 
 /// How long closing sessions have after the drain deadline: Goodbye written and lingered for.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a shutdown did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

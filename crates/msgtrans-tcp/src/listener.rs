@@ -20,7 +20,7 @@ use msgtrans_core::{BindError, ConnectionInfo, Limits, PeerAddress, WireVersions
 #[cfg(feature = "tls")]
 use msgtrans_tls::rustls::ServerConfig;
 use msgtrans_transport::probe;
-use msgtrans_transport::socket::{TcpOptions, listen};
+use msgtrans_transport::socket::{TcpOptions, listen, listen_beside};
 use msgtrans_transport::{
     AcceptError, BoxFuture, Endpoint, Incoming, ListenContext, Listener, ProtocolConfig,
     ServerProtocol, StreamConnection,
@@ -50,7 +50,7 @@ impl ServerProtocol for TcpServerConfig {
                 .map(|tls| tls.build(accept, &address))
                 .transpose()
                 .map_err(fail)?;
-            let listener = listen(&address, &self.options).await?;
+            let listener = listen(&address, &self.options, context.shared).await?;
             let local = listener.local_addr().map_err(fail)?;
             tracing::debug!(%local, "listening");
             Ok(Box::new(SocketListener {
@@ -115,6 +115,25 @@ impl Listener for SocketListener {
 
     fn local_endpoint(&self) -> Endpoint {
         self.local.clone()
+    }
+
+    fn beside(&self) -> Option<Result<Box<dyn Listener>, BindError>> {
+        let fail = |source| BindError {
+            endpoint: self.local.to_string(),
+            source,
+        };
+        let listener = listen_beside(&self.listener, &self.options).map_err(fail);
+        Some(listener.map(|listener| {
+            Box::new(Self {
+                listener,
+                local: self.local.clone(),
+                options: self.options.clone(),
+                accept: self.accept,
+                limits: self.limits,
+                #[cfg(feature = "tls")]
+                tls: self.tls.clone(),
+            }) as Box<dyn Listener>
+        }))
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::task::{Context, Poll};
 
-use msgtrans_core::{ConnectError, PeerAddress};
+use msgtrans_core::{BindError, ConnectError, PeerAddress};
 use thiserror::Error;
 
 use crate::connection::Connection;
@@ -90,6 +90,16 @@ pub trait Listener: Send {
 
     /// Where it listens: with port 0 asked for, the port that was given.
     fn local_endpoint(&self) -> Endpoint;
+
+    /// One more listener of the same kind at the same place, whose sockets belong to the tokio runtime that is current:
+    /// the system spreads the peers over all of them. `None`, which is the default, where a place has one listener only.
+    /// Asked for where [`ListenContext::shared`](crate::ListenContext::shared) was set.
+    ///
+    /// # Errors
+    /// The system has no more sockets, or cannot share a port.
+    fn beside(&self) -> Option<Result<Box<dyn Listener>, BindError>> {
+        None
+    }
 }
 
 #[cfg(test)]

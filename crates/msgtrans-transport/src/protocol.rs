@@ -33,12 +33,26 @@ pub struct ListenContext {
     pub wire: WireVersions,
     /// What a first frame may be, before a session sets its own.
     pub limits: Limits,
+    /// Whether [`Listener::beside`] will be asked for: a socket that is to share its port has to say so when it is
+    /// bound. Off by default.
+    pub shared: bool,
 }
 
 impl ListenContext {
     /// Listen for `wire`, within `limits`.
     pub fn new(wire: WireVersions, limits: Limits) -> Self {
-        Self { wire, limits }
+        Self {
+            wire,
+            limits,
+            shared: false,
+        }
+    }
+
+    /// Listen so that others may listen beside.
+    #[must_use]
+    pub fn shared(mut self, shared: bool) -> Self {
+        self.shared = shared;
+        self
     }
 }
 

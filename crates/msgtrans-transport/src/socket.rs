@@ -244,18 +244,24 @@ impl TcpOptions {
     }
 }
 
-/// Binds and listens at the first address of `endpoint` that can be had.
+/// Binds and listens at the first address of `endpoint` that can be had. With `shared`, [`listen_beside`] may listen there
+/// too, and nobody else: a port that is used is an error as ever.
 ///
 /// # Errors
-/// The name does not resolve, the port is used or forbidden; names the endpoint.
-pub async fn listen(endpoint: &Endpoint, options: &TcpOptions) -> Result<TcpListener, BindError> {
+/// The name does not resolve, the port is used or forbidden; names the endpoint. `shared` on a system where no port can
+/// be.
+pub async fn listen(
+    endpoint: &Endpoint,
+    options: &TcpOptions,
+    shared: bool,
+) -> Result<TcpListener, BindError> {
     let fail = |source| BindError {
         endpoint: endpoint.to_string(),
         source,
     };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in resolve(endpoint).await.map_err(fail)? {
-        match listen_at(address, options) {
+        match listen_at(address, options, options.reuse_port, shared) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error,
         }
@@ -263,7 +269,28 @@ pub async fn listen(endpoint: &Endpoint, options: &TcpOptions) -> Result<TcpList
     Err(fail(last))
 }
 
-fn listen_at(address: SocketAddr, options: &TcpOptions) -> io::Result<TcpListener> {
+/// One more socket where `listener` listens, which was made shared: the system spreads the peers over them.
+///
+/// # Errors
+/// The system has no more sockets, or cannot share a port.
+pub fn listen_beside(listener: &TcpListener, options: &TcpOptions) -> io::Result<TcpListener> {
+    listen_at(listener.local_addr()?, options, true, true)
+}
+
+/// Whether a socket shares its port is looked at when the next one is bound. So `shared` alone is set behind the bind:
+/// who is there already is not shared with, whoever it is.
+fn listen_at(
+    address: SocketAddr,
+    options: &TcpOptions,
+    joins: bool,
+    shared: bool,
+) -> io::Result<TcpListener> {
+    if shared && cfg!(not(unix)) {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this system spreads no peers over several sockets of a port",
+        ));
+    }
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -274,7 +301,7 @@ fn listen_at(address: SocketAddr, options: &TcpOptions) -> io::Result<TcpListene
     #[cfg(not(windows))]
     socket.set_reuse_address(true)?;
     #[cfg(unix)]
-    if options.reuse_port {
+    if joins {
         socket.set_reuse_port(true)?;
     }
     if INHERITED {
@@ -285,6 +312,10 @@ fn listen_at(address: SocketAddr, options: &TcpOptions) -> io::Result<TcpListene
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    #[cfg(unix)]
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     TcpListener::from_std(socket.into())
 }

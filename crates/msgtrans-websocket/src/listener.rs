@@ -8,7 +8,7 @@ use msgtrans_core::{BindError, ConnectError, ConnectionInfo, Limits, PeerAddress
 #[cfg(feature = "tls")]
 use msgtrans_tls::rustls::ServerConfig;
 use msgtrans_transport::probe::{self, Probe};
-use msgtrans_transport::socket::{TcpOptions, listen};
+use msgtrans_transport::socket::{TcpOptions, listen, listen_beside};
 #[cfg(feature = "tls")]
 use msgtrans_transport::socket::{first_bytes, tcp_peer_gone};
 use msgtrans_transport::{
@@ -61,7 +61,7 @@ impl ServerProtocol for WebSocketServerConfig {
                 #[cfg(feature = "tls")]
                 tls,
             };
-            let listener = listen(&address, &self.options).await?;
+            let listener = listen(&address, &self.options, context.shared).await?;
             let local = listener.local_addr().map_err(fail)?;
             tracing::debug!(%local, "listening");
             let listener: Box<dyn Listener> = Box::new(WebSocketListener {
@@ -115,6 +115,21 @@ impl Listener for WebSocketListener {
 
     fn local_endpoint(&self) -> Endpoint {
         self.local.clone()
+    }
+
+    fn beside(&self) -> Option<Result<Box<dyn Listener>, BindError>> {
+        let fail = |source| BindError {
+            endpoint: self.local.to_string(),
+            source,
+        };
+        let listener = listen_beside(&self.listener, &self.shared.options).map_err(fail);
+        Some(listener.map(|listener| {
+            Box::new(Self {
+                listener,
+                local: self.local.clone(),
+                shared: self.shared.clone(),
+            }) as Box<dyn Listener>
+        }))
     }
 }
 

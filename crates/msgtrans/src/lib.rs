@@ -77,7 +77,9 @@ pub use msgtrans_core::{
     PacketType, PeerAddress, RequestError, SendError, SendErrorKind, SessionId, Severity,
     TransportError, WireVersion, WireVersions,
 };
-pub use msgtrans_server::{BroadcastReport, ListenerStats, ProcessStats, ShutdownReport};
+pub use msgtrans_server::{
+    BroadcastReport, ListenerStats, ProcessStats, ShutdownReport, ThreadPerCore,
+};
 pub use msgtrans_session::{
     CompressionConfig, ConnectRequest, EventStream, Handler, LatencyStats, LoggingMiddleware,
     Middleware, RateLimiterConfig, Refusal, Rejections, RequestFuture, Responder, Session,

@@ -51,6 +51,41 @@ fn requests_are_echoed_over_each_protocol_in_both_wire_versions() {
 }
 
 #[test]
+fn threads_of_its_own_serve_each_protocol_and_end() {
+    for option in ["--thread-per-core", "--thread-per-core=3"] {
+        let (server, urls) = serve(&["--echo", option]);
+        for url in &urls {
+            let output = msgtrans(&["request", "--insecure", url, "hello"]);
+            assert_eq!(stdout(&output), "hello\n", "{url}: {}", stderr(&output));
+        }
+        let totals = stop(server);
+        assert!(totals.starts_with("served 5 sessions in "), "{totals}");
+    }
+    // No timers of the runtime's there: nothing but what needs none.
+    let server = Process::start(&[
+        "serve",
+        "--echo",
+        "--thread-per-core=2",
+        "tcp://127.0.0.1:0",
+    ]);
+    let output = msgtrans(&["request", &server.listening(), "hello"]);
+    assert_eq!(stdout(&output), "hello\n", "{}", stderr(&output));
+    stop(server);
+}
+
+#[test]
+fn threads_of_its_own_are_told_how_many_or_used_wrongly() {
+    for wrong in [
+        &["--thread-per-core=0"][..],
+        &["--thread-per-core", "--threads", "2"],
+    ] {
+        let args = ["serve", "--echo", "tcp://127.0.0.1:0"];
+        let output = msgtrans(&[&args[..], wrong].concat());
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
 fn a_sink_counts_the_messages_of_all_sessions() {
     let (server, urls) = serve(&["--sink"]);
     for url in &urls {

@@ -16,7 +16,7 @@ async fn sockets(
     client: impl FnOnce(String) -> TcpClientConfig,
 ) -> (TcpStream, TcpStream) {
     let address = server.address().expect("an address");
-    let listener = listen(&address, &server.options)
+    let listener = listen(&address, &server.options, false)
         .await
         .expect("a free port");
     let at = listener.local_addr().expect("bound").to_string();

@@ -139,6 +139,35 @@ fn unix_conforms_to_the_facade() {
     conforms(UNIX);
 }
 
+/// The same behind a server with threads of its own, which it gives back.
+fn conforms_on_threads_of_its_own((capabilities, listen): Suite) {
+    let suite = conformance::facade::<Pinned>(capabilities, listen).thread_per_core(2);
+    run_for_long(suite.except("heartbeats").run()).expect_passed();
+}
+
+#[test]
+fn tcp_conforms_to_the_facade_with_a_thread_per_core() {
+    conforms_on_threads_of_its_own(TCP);
+}
+
+#[test]
+fn ws_conforms_to_the_facade_with_a_thread_per_core() {
+    conforms_on_threads_of_its_own(WS);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn wss_conforms_to_the_facade_with_a_thread_per_core() {
+    conforms_on_threads_of_its_own(WSS);
+}
+
+/// Two that cannot share a place: each is on one of the threads.
+#[test]
+fn quic_and_inproc_conform_to_the_facade_with_a_thread_per_core() {
+    conforms_on_threads_of_its_own(QUIC);
+    conforms_on_threads_of_its_own(INPROC);
+}
+
 /// All at once: they take time and nothing else.
 #[test]
 fn every_protocol_conforms_in_its_heartbeats() {

@@ -17,4 +17,5 @@ mod raw;
 mod requests;
 mod stalled;
 mod support;
+mod thread_per_core;
 mod timerless;

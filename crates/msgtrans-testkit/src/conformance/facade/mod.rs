@@ -60,6 +60,7 @@ pub fn facade<S: Schemes>(
             listen: Arc::new(listen),
             server: S::server,
             connector: S::connector,
+            thread_per_core: None,
         },
         only: None,
         except: None,
@@ -79,6 +80,13 @@ impl FacadeSuite {
     /// for all at once.
     pub fn except(mut self, part: impl Into<String>) -> Self {
         self.except = Some(part.into());
+        self
+    }
+
+    /// Every server runs on so many threads of its own, each with a runtime of one thread: see
+    /// [`thread_per_core`](msgtrans::TransportServerBuilder::thread_per_core).
+    pub fn thread_per_core(mut self, threads: usize) -> Self {
+        self.protocol.thread_per_core = Some(threads);
         self
     }
 

@@ -31,6 +31,7 @@ pub(super) struct Protocol {
     pub(super) listen: Arc<dyn Fn() -> String + Send + Sync>,
     pub(super) server: fn(&Endpoint) -> Result<Box<dyn ServerProtocol>, ConfigError>,
     pub(super) connector: fn(&Endpoint) -> Result<Box<dyn Connector>, ConfigError>,
+    pub(super) thread_per_core: Option<usize>,
 }
 
 impl Protocol {
@@ -52,7 +53,16 @@ impl Protocol {
 
     /// A server that will listen on this protocol alone.
     pub(super) fn server(&self) -> TransportServerBuilder {
-        TransportServer::builder().with_protocol(self.at(&self.url()))
+        self.server_at(&self.url())
+    }
+
+    /// A server that will listen at `endpoint` alone.
+    pub(super) fn server_at(&self, endpoint: &Endpoint) -> TransportServerBuilder {
+        let builder = TransportServer::builder().with_protocol(self.at(endpoint));
+        match self.thread_per_core {
+            Some(threads) => builder.thread_per_core(threads),
+            None => builder,
+        }
     }
 
     /// A client that will dial `endpoint` and stay away when it is lost.

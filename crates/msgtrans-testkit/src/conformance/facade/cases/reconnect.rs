@@ -8,7 +8,7 @@ use msgtrans::{
 };
 use tokio::time::interval;
 
-use super::{Case, Protocol, TransportServer, case, connect, start, until, welcome};
+use super::{Case, Protocol, case, connect, start, until, welcome};
 
 pub(super) const CASES: &[Case] = &[
     case!(a_client_that_is_cut_off_comes_back),
@@ -70,7 +70,7 @@ async fn a_client_comes_back_to_a_server_that_was_restarted(protocol: Protocol) 
     drop(server);
     let mut attempts = interval(Duration::from_millis(10));
     let server = loop {
-        let builder = TransportServer::builder().with_protocol(protocol.at(&endpoint));
+        let builder = protocol.server_at(&endpoint);
         match builder.with_handler(Echo).build().await {
             Ok(server) => break server,
             // Its last connection has not gone yet.

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use msgtrans_core::{
     CloseReason, ConnectionInfo, DecodeError, Flags, Header, Initiator, Limits, Packet,
-    PacketBatch, PeerAddress, PlainHeader, WireVersion, encoded_len,
+    PacketBatch, PacketType, PeerAddress, PlainHeader, WireVersion, encoded_len,
 };
 use msgtrans_transport::{
     Connection, ConnectionError, Framing, Inlet, OutboundBatch, Progress, Received, Shortcut,
@@ -92,6 +92,7 @@ struct State {
 
 struct Inward {
     inlet: Arc<dyn Inlet>,
+    takes_messages: bool,
     /// Of the reader's limits.
     max_payload: u32,
 }
@@ -149,10 +150,20 @@ impl State {
     /// Hands a plain packet to who waits for it, where nothing is in front of it. Returns whom to wake.
     #[inline]
     fn deliver(&self, mut packet: Packet) -> Result<Option<Waker>, Packet> {
-        let Some(Inward { inlet, max_payload }) = &self.inlet else {
+        let Some(Inward {
+            inlet,
+            takes_messages,
+            max_payload,
+        }) = &self.inlet
+        else {
             return Err(packet);
         };
-        if self.reader_waker.is_none() || !self.packets.is_empty() {
+        let takes = match packet.packet_type {
+            PacketType::Response => true,
+            PacketType::OneWay => *takes_messages,
+            _ => false,
+        };
+        if !takes || self.reader_waker.is_none() || !self.packets.is_empty() {
             return Err(packet);
         }
         // Checked as for a reader: nothing but its length can be wrong with a plain one.
@@ -409,7 +420,11 @@ impl Connection for InprocConnection {
 
     fn set_inlet(&mut self, inlet: Option<Arc<dyn Inlet>>) {
         let max_payload = self.limits.max_payload();
-        let inward = inlet.map(|inlet| Inward { inlet, max_payload });
+        let inward = inlet.map(|inlet| Inward {
+            takes_messages: inlet.takes_messages(),
+            inlet,
+            max_payload,
+        });
         let before = std::mem::replace(&mut self.incoming.lock().inlet, inward);
         // What it drops must not find the lock held.
         drop(before);

@@ -64,6 +64,15 @@ enum Outcome {
     Failed(RequestError),
 }
 
+/// When the time of a request begins and ends.
+#[derive(Clone, Copy, Debug)]
+pub struct RunningTime {
+    /// From here on.
+    pub since: Instant,
+    /// Until here; `None` for a request that waits as long as it takes.
+    pub deadline: Option<Instant>,
+}
+
 /// Whom to wake for an answer.
 pub struct Answered {
     /// The waiter, where it has been polled.
@@ -116,22 +125,41 @@ impl RequestTable {
         max: usize,
         waker: Option<Waker>,
     ) -> Result<u32, RequestError> {
+        Ok(self.insert_running(timeout, max, waker, None)?.0)
+    }
+
+    /// As [`insert`](Self::insert), but its time runs at once, if that of all others does. Its id, and whether it does.
+    #[inline]
+    pub fn insert_running(
+        &mut self,
+        timeout: Option<Duration>,
+        max: usize,
+        waker: Option<Waker>,
+        time: Option<RunningTime>,
+    ) -> Result<(u32, bool), RequestError> {
         if let Some(reason) = &self.closed {
             return Err(RequestError::Closed(reason.clone()));
         }
         if self.pending() >= max {
             return Err(RequestError::TooManyPending { max });
         }
+        let time = time.filter(|_| self.timed_id == self.last_id);
         loop {
             self.last_id = following(self.last_id);
             if self.get_mut(self.last_id).is_none() {
                 break;
             }
         }
+        if let Some(time) = &time {
+            self.timed_id = self.last_id;
+            if let Some(deadline) = time.deadline {
+                self.earliest = sooner(self.earliest, deadline);
+            }
+        }
         let waiter = Waiter {
             id: self.last_id,
             timeout,
-            since: None,
+            since: time.map(|time| time.since),
             outcome: Outcome::Waiting(waker),
         };
         match self.place_mut(waiter.id) {
@@ -139,7 +167,7 @@ impl RequestTable {
             _ => self.make_place(waiter),
         }
         self.taken = self.taken.wrapping_add(1);
-        Ok(self.last_id)
+        Ok((self.last_id, time.is_some()))
     }
 
     #[inline]
@@ -210,23 +238,6 @@ impl RequestTable {
                 }
             }
         }
-    }
-
-    /// From here on the time of the request with the last id runs, if that of all others does. Whether it does.
-    pub fn start_last_clock(&mut self, id: u32, now: Instant) -> bool {
-        if id != self.last_id || following(self.timed_id) != id {
-            return false;
-        }
-        let Some(waiter) = self.get_mut(id) else {
-            return false;
-        };
-        waiter.since = Some(now);
-        let deadline = waiter.deadline();
-        self.timed_id = id;
-        if let Some(deadline) = deadline {
-            self.earliest = sooner(self.earliest, deadline);
-        }
-        true
     }
 
     /// The outcome, once it is there. An id that is not in the table was never given.
@@ -308,18 +319,17 @@ impl RequestTable {
     /// The packet comes back: no such request is pending, or the session's task has yet to see it.
     #[inline]
     pub fn respond_timed(&mut self, packet: Packet) -> Result<Answered, Packet> {
-        let id = packet.message_id;
-        if self.get_mut(id).is_none_or(|waiter| waiter.since.is_none()) {
-            return Err(packet);
-        }
-        match self.settle(id, Outcome::Response(Cell::new(packet))) {
-            Ok(answered) => Ok(answered),
-            Err(Outcome::Response(packet)) => Err(packet.into_inner()),
-            // What is not taken comes back as it was.
-            Err(_) => Ok(Answered {
-                waker: None,
-                since: None,
-            }),
+        match self.get_mut(packet.message_id) {
+            Some(waiter) if waiter.since.is_some() && waiter.is_waiting() => {
+                let response = Outcome::Response(Cell::new(packet));
+                let waker = match std::mem::replace(&mut waiter.outcome, response) {
+                    Outcome::Waiting(waker) => waker,
+                    _ => None,
+                };
+                let since = waiter.since;
+                Ok(Answered { waker, since })
+            }
+            _ => Err(packet),
         }
     }
 

@@ -138,6 +138,8 @@ struct Running<F> {
     slots: Vec<Slot<F>>,
     free: Vec<usize>,
     ready: Arc<Ready>,
+    /// What the lock in `ready` guards, which this lane alone writes: compared without the lock.
+    registered: Option<Waker>,
     max: usize,
 }
 
@@ -191,6 +193,7 @@ impl<F: Future<Output = ()>> Running<F> {
             slots: Vec::new(),
             free: Vec::new(),
             ready,
+            registered: None,
             max,
         }
     }
@@ -220,15 +223,18 @@ impl<F: Future<Output = ()>> Running<F> {
         }
     }
 
-    fn register(&self, waker: &Waker) {
+    fn register(&mut self, waker: &Waker) {
+        let known = self.registered.as_ref();
+        if known.is_some_and(|known| known.will_wake(waker)) {
+            return;
+        }
+        self.registered = Some(waker.clone());
         let mut task = self
             .ready
             .task
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if !task.as_ref().is_some_and(|task| task.will_wake(waker)) {
-            *task = Some(waker.clone());
-        }
+        *task = Some(waker.clone());
     }
 
     /// The next request, unless the bound is reached: then version 2 peers are told, and version 1 peers wait.

@@ -85,7 +85,7 @@ macro_rules! counters {
             /// that bring one or two messages one in eight is measured, of the others each.
             pub handling: LatencyStats,
             /// From a request of this side to its response, as the session's task saw them leave and come; in process, where
-            /// they went past the task, as they left and came.
+            /// they went past the task, as they left and came, and of those one in eight.
             pub round_trip: LatencyStats,
         }
 

@@ -30,4 +30,8 @@ pub trait Inlet: Send + Sync {
     /// # Errors
     /// The packet comes back: it is for the session's task.
     fn deliver(&self, packet: Packet) -> Result<Option<Waker>, Packet>;
+
+    /// Whether it may take a one-way message; always the same. Of the others it takes nothing but responses, so that
+    /// what it would give back need not be handed to it.
+    fn takes_messages(&self) -> bool;
 }

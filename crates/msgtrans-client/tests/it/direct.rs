@@ -58,6 +58,20 @@ async fn a_send_while_the_session_is_idle_leaves_without_its_task() {
 }
 
 #[tokio::test]
+async fn of_the_round_trips_past_the_task_one_in_eight_is_timed() {
+    let mut server = Server::inproc().await;
+    let (client, _session) = idle_client(&mut server).await;
+    let before = client.stats().round_trip.count;
+    for number in 0..16u32 {
+        let answer = client.request(number.to_be_bytes().to_vec()).await;
+        assert_eq!(number_of(&answer.expect("answered")), number);
+    }
+    // Each that went through the task is timed, as it may where the task was not idle yet.
+    let timed = client.stats().round_trip.count - before;
+    assert!((2..16).contains(&timed), "{timed} of 16");
+}
+
+#[tokio::test]
 async fn nothing_overtakes_what_was_queued_for_the_task() {
     let mut server = Server::inproc().await;
     let (_client, session) = idle_client(&mut server).await;

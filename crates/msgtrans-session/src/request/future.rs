@@ -94,11 +94,9 @@ impl RequestFuture {
         let max = shared.runtime.config.requests_pending_max;
         let waker = Some(cx.waker().clone());
         // A request that goes past the task begins its time here, which costs a look at the clock and spares a pass.
-        let now = shared.direct().and_then(|direct| direct.clock(timeout));
-        let mut table = shared.requests();
-        let id = table.insert(timeout, max, waker)?;
-        let timed = now.is_some_and(|now| table.start_last_clock(id, now));
-        drop(table);
+        let time = shared.direct().and_then(|direct| direct.clock(timeout));
+        let inserted = shared.requests().insert_running(timeout, max, waker, time);
+        let (id, timed) = inserted?;
         self.id = id;
         packet.packet_type = PacketType::Request;
         packet.message_id = id;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use msgtrans_core::{CloseReason, Packet, RequestError};
 use tokio::time::Instant;
 
-use super::RequestTable;
+use super::{RequestTable, RunningTime};
 
 fn response(id: u32, payload: &'static str) -> Packet {
     Packet::response(payload).with_message_id(id)
@@ -212,25 +212,30 @@ async fn the_last_clock_starts_alone_where_no_other_waits_for_its_own() {
     let mut table = RequestTable::default();
     let (now, second) = (Instant::now(), Duration::from_secs(1));
     let late = now + 9 * second;
-    let first = table.insert(Some(second), 10, None).expect("room");
-    assert!(table.start_last_clock(first, now));
+    let running = |timeout, since: Instant| RunningTime {
+        since,
+        deadline: Some(since + timeout),
+    };
+    let insert = |table: &mut RequestTable, timeout, since| {
+        let time = running(timeout, since);
+        let inserted = table.insert_running(Some(timeout), 10, None, Some(time));
+        inserted.expect("room")
+    };
+    let (first, runs) = insert(&mut table, second, now);
+    assert!(runs);
     assert_eq!(table.earliest(), Some(now + second));
-    assert!(!table.start_last_clock(first, late), "it runs");
-    let second_id = table.insert(Some(5 * second), 10, None).expect("room");
-    let third = table.insert(Some(second / 2), 10, None).expect("room");
-    assert!(!table.start_last_clock(third, now), "another is in front");
-    assert!(
-        !table.start_last_clock(second_id, now),
-        "it is not the last"
-    );
+    table.insert(Some(5 * second), 10, None).expect("room");
+    let (_, runs) = insert(&mut table, second / 2, now);
+    assert!(!runs, "another is in front");
     assert_eq!(table.earliest(), Some(now + second), "no clock was touched");
     // Those that were refused have not begun, and begin with the task's look.
     table.start_clocks(late);
     assert_eq!(table.expired(late - 2 * second), [first]);
     assert_eq!(table.earliest(), Some(late + second / 2));
-    let fourth = table.insert(None, 10, None).expect("room");
+    let (fourth, runs) = insert(&mut table, second / 4, late);
+    assert!(runs, "nobody is in front any more");
+    assert_eq!(table.earliest(), Some(late + second / 4));
     assert!(table.abandon(fourth), "it was waiting");
-    assert!(!table.start_last_clock(fourth, late), "it is gone");
 }
 
 #[test]
@@ -240,7 +245,7 @@ fn an_answer_past_the_task_is_for_who_has_been_seen() {
     let early = table.respond_timed(response(id, "early"));
     assert_eq!(early.err().expect("comes back").payload, "early");
     let now = Instant::now();
-    assert!(table.start_last_clock(id, now));
+    table.start_clocks(now);
     let answered = table.respond_timed(response(id, "first")).expect("taken");
     assert_eq!(answered.since, Some(now));
     let again = table.respond_timed(response(id, "second"));

@@ -184,9 +184,32 @@ impl OutBuffer {
         &self.copied[self.read..end]
     }
 
+    /// Takes so many bytes, of which some may be segments'.
+    #[inline(never)]
+    fn advance_segments(&mut self, mut count: usize) {
+        while count > 0 {
+            match self.segments.front_mut() {
+                Some(segment) if segment.at == self.read => {
+                    let part = count.min(segment.bytes.len());
+                    segment.bytes.advance(part);
+                    self.segment_bytes -= part;
+                    count -= part;
+                    if segment.bytes.is_empty() {
+                        self.segments.pop_front();
+                    }
+                }
+                _ => {
+                    let part = count.min(self.copied_run().len());
+                    self.read += part;
+                    count -= part;
+                }
+            }
+        }
+        self.reclaim();
+    }
+
     /// Lets go of what has been taken: at once where nothing is left, else once it is the larger part, so that a
     /// buffer that never runs empty does not grow for ever and each byte is moved at most once.
-    #[inline]
     fn reclaim(&mut self) {
         if self.segments.is_empty() && self.read == self.copied.len() {
             self.copied.clear();
@@ -238,36 +261,24 @@ impl Buf for OutBuffer {
     }
 
     #[inline]
-    fn advance(&mut self, mut count: usize) {
+    fn advance(&mut self, count: usize) {
         assert!(
             count <= self.len(),
             "advanced by {count} bytes of {}",
             self.len()
         );
         self.taken += count as u64;
-        if self.segments.is_empty() {
-            self.read += count;
-            return self.reclaim();
+        if !self.segments.is_empty() {
+            return self.advance_segments(count);
         }
-        while count > 0 {
-            match self.segments.front_mut() {
-                Some(segment) if segment.at == self.read => {
-                    let part = count.min(segment.bytes.len());
-                    segment.bytes.advance(part);
-                    self.segment_bytes -= part;
-                    count -= part;
-                    if segment.bytes.is_empty() {
-                        self.segments.pop_front();
-                    }
-                }
-                _ => {
-                    let part = count.min(self.copied_run().len());
-                    self.read += part;
-                    count -= part;
-                }
-            }
+        self.read += count;
+        if self.read == self.copied.len() {
+            // Nearly always: what was written was all there is.
+            self.copied.clear();
+            self.read = 0;
+        } else {
+            self.reclaim();
         }
-        self.reclaim();
     }
 }
 

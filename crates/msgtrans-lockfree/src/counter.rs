@@ -1,4 +1,4 @@
-//! Numbers that hot paths write and reports read: a striped counter and a gauge.
+//! Numbers that hot paths write and reports read: a striped counter, several of them side by side, and a gauge.
 
 use crate::primitive::{AtomicI64, AtomicU64, CachePadded, Ordering, stripe_count, thread_index};
 use std::fmt;
@@ -72,6 +72,79 @@ impl Default for Counter {
 impl fmt::Debug for Counter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Counter").field(&self.get()).finish()
+    }
+}
+
+/// Several monotonic counts that are written together: a [`Counter`] each, side by side in a stripe, so that adding to
+/// all of them costs little more than adding to one.
+///
+/// # Cost
+/// `add` to a stripe of one's own is a load and a store a count and about 1 ns more; to a shared one an atomic addition
+/// for each that is not zero. Memory: that of one counter, while there are at most 16 counts.
+///
+/// # Limits
+/// Those of [`Counter`], for each count by itself.
+///
+/// ```
+/// let tally = msgtrans_lockfree::Tally::<2>::new();
+/// tally.add([1, 64]);
+/// tally.add([0, 3]);
+/// assert_eq!(tally.get(), [1, 67]);
+/// ```
+pub struct Tally<const N: usize> {
+    // As those of a counter.
+    stripes: Box<[CachePadded<[AtomicU64; N]>]>,
+}
+
+impl<const N: usize> Tally<N> {
+    /// Creates counts at zero.
+    pub fn new() -> Self {
+        let stripes = (0..2 * stripe_count())
+            .map(|_| CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0))))
+            .collect();
+        Self { stripes }
+    }
+
+    /// Adds a number to each count.
+    #[inline]
+    pub fn add(&self, more: [u64; N]) {
+        let (thread, half) = (thread_index(), self.stripes.len() / 2);
+        // Relaxed, and no locked instruction: as in `Counter::add_to_own`.
+        if thread < half {
+            for (count, more) in self.stripes[thread].iter().zip(more) {
+                let own = count.load(Ordering::Relaxed).wrapping_add(more);
+                count.store(own, Ordering::Relaxed);
+            }
+            return;
+        }
+        let shared = &self.stripes[half + (thread & (half - 1))];
+        for (count, more) in shared.iter().zip(more) {
+            if more != 0 {
+                count.fetch_add(more, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The sums of everything added so far.
+    pub fn get(&self) -> [u64; N] {
+        std::array::from_fn(|index| {
+            let counts = self.stripes.iter().map(|stripe| &stripe[index]);
+            counts.fold(0_u64, |sum, count| {
+                sum.wrapping_add(count.load(Ordering::Relaxed))
+            })
+        })
+    }
+}
+
+impl<const N: usize> Default for Tally<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> fmt::Debug for Tally<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tally").field(&self.get()).finish()
     }
 }
 

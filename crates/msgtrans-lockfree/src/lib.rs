@@ -6,7 +6,7 @@
 //! | [`LockFreeQueue`] | bounded or unbounded queue with an asynchronous wake for its one consumer | many push, one waits |
 //! | [`WakeCell`] | a waker that is registered once and woken at most once per look | many wake, one owner |
 //! | [`WriteToken`] | one writer at a time; a loser leaves a note instead of waiting | any thread |
-//! | [`Counter`], [`Gauge`], [`Histogram`] | numbers that hot paths write and reports read | any thread |
+//! | [`Counter`], [`Tally`], [`Gauge`], [`Histogram`] | numbers that hot paths write and reports read | any thread |
 //! | [`LockFreeStats`] | the bundle of them that describes message traffic | any thread |
 //!
 //! Nothing here blocks: no operation waits for another thread that might be preempted. What a type
@@ -34,7 +34,7 @@ mod shuttle_models;
 
 // The public interface is:
 pub use crate::{
-    counter::{Counter, Gauge},
+    counter::{Counter, Gauge, Tally},
     hash::{BuildKeyHasher, KeyHasher},
     histogram::{Histogram, HistogramSnapshot},
     map::LockFreeHashMap,

@@ -74,12 +74,13 @@ pub(crate) struct Pass {
     /// Passes, of whichever session, until the next that is timed though it handed on a few alone.
     untimed: u8,
     pub(crate) counts: PassCounts,
+    /// The pass in which this one runs, while it is lent: only if a handler blocks on a runtime of its own.
+    outer: Option<Box<Pass>>,
 }
 
 thread_local! {
-    #[expect(clippy::vec_box, reason = "a pass changes hands by its pointer, not by its bytes")]
-    /// The innermost pass is last. More than one only if a handler blocks on a runtime of its own.
-    static STACK: RefCell<Vec<Box<Pass>>> = const { RefCell::new(Vec::new()) };
+    /// The innermost pass that is lent.
+    static LENT: RefCell<Option<Box<Pass>>> = const { RefCell::new(None) };
     #[expect(clippy::vec_box, reason = "a pass changes hands by its pointer, not by its bytes")]
     static IDLE: RefCell<Vec<Box<Pass>>> = const { RefCell::new(Vec::new()) };
     static BATCH: Cell<PacketBatch> = const { Cell::new(PacketBatch::new()) };
@@ -279,19 +280,27 @@ impl Pass {
 }
 
 #[inline]
-fn enter(pass: Box<Pass>) {
-    STACK.with_borrow_mut(|stack| stack.push(pass));
+fn enter(mut pass: Box<Pass>) {
+    LENT.with_borrow_mut(|lent| {
+        std::mem::swap(&mut pass.outer, lent);
+        *lent = Some(pass);
+    });
 }
 
 /// Takes back the pass that was lent last.
+#[inline]
 pub(crate) fn leave() -> Option<Box<Pass>> {
-    STACK.with_borrow_mut(Vec::pop)
+    LENT.with_borrow_mut(|lent| {
+        let mut pass = lent.take()?;
+        std::mem::swap(&mut pass.outer, lent);
+        Some(pass)
+    })
 }
 
 /// The pass that was lent last, for the lanes.
 #[inline]
 pub(crate) fn current<R>(f: impl FnOnce(&mut Pass) -> R) -> R {
-    STACK.with_borrow_mut(|stack| match stack.last_mut() {
+    LENT.with_borrow_mut(|lent| match lent {
         Some(pass) => f(pass),
         None => no_pass(f),
     })
@@ -315,7 +324,7 @@ fn no_pass<R>(f: impl FnOnce(&mut Pass) -> R) -> R {
 
 /// Whether the caller runs inside a session's task: what waits for that session to end must not wait there.
 pub fn in_handler() -> bool {
-    STACK.with_borrow(|stack| !stack.is_empty())
+    LENT.with_borrow(Option::is_some)
 }
 
 /// What became of a packet that was offered to the pass.
@@ -335,8 +344,8 @@ fn drain_first(pass: &mut Pass, shared: &Shared) -> bool {
 /// Puts a packet into the batch of `shared`'s pass, if this thread is in it and there is room.
 #[inline]
 pub(crate) fn offer(shared: &Shared, packet: &Packet) -> Offered {
-    STACK.with_borrow_mut(|stack| {
-        let pass = match stack.last_mut() {
+    LENT.with_borrow_mut(|lent| {
+        let pass = match lent {
             Some(pass) if pass.key == shared.key && pass.open && pass.out_len() < BATCH_BYTES => {
                 pass
             }
@@ -359,11 +368,10 @@ pub(crate) fn offer(shared: &Shared, packet: &Packet) -> Offered {
 /// The way of nearly all that a handler sends, so it is inlined and looks at each thing once.
 #[inline(always)]
 pub(crate) fn offer_plain(shared: &Shared, packet: &Packet) -> bool {
-    STACK.with_borrow_mut(|stack| {
-        let Some(pass) = stack.last_mut() else {
+    LENT.with_borrow_mut(|lent| {
+        let Some(pass) = lent.as_deref_mut() else {
             return false;
         };
-        let pass = &mut **pass;
         if pass.key != shared.key || !pass.open || shared.mailbox.is_signalled() {
             return false;
         }
@@ -387,33 +395,65 @@ pub(crate) async fn next_run(run: &mut PacketBatch) {
 impl Pass {
     /// The run of plain messages at the front of the batch, the whole batch by its pointer where it holds nothing else;
     /// one message where the batch is too large to be handed on.
+    #[inline]
     fn next_run(&mut self, run: &mut PacketBatch) -> Poll<()> {
         self.message_waits = false;
         self.inbound_bytes -= std::mem::take(&mut self.run_bytes);
+        if !self.messages.is_empty() {
+            return self.next_sorted(run);
+        }
+        if self.batch.is_empty() {
+            // The memory is the thread's.
+            std::mem::swap(&mut self.batch, run);
+            return Poll::Pending;
+        }
+        if !self.batch.is_plain() || self.batch.bytes() > self.direct {
+            return self.next_mixed(run);
+        }
+        std::mem::swap(&mut self.batch, run);
+        self.take_direct(run)
+    }
+
+    /// A message that was sorted.
+    #[inline(never)]
+    fn next_sorted(&mut self, run: &mut PacketBatch) -> Poll<()> {
         if let Some(packet) = self.messages.pop_front() {
             self.inbound_bytes -= packet.queued_bytes();
             run.push(packet, WireVersion::V2);
-        } else if self.direct == 0 || self.batch.is_empty() {
-            // The memory is the thread's.
-            if self.batch.is_empty() {
-                std::mem::swap(&mut self.batch, run);
-            }
-            return Poll::Pending;
-        } else {
-            let first = self.batch.front().is_some_and(Packet::is_plain_message);
-            if first && self.batch.bytes() <= self.direct {
-                self.batch.take_plain_run(run);
-            } else if first && let Some(packet) = self.batch.pop() {
-                run.push(packet, WireVersion::V2);
-            } else {
-                return Poll::Pending;
-            }
-            self.counts.packets_in += run.len() as u64;
-            self.handled += run.len() as u64;
         }
+        self.take_run(run)
+    }
+
+    /// From a batch that cannot be handed on as it is.
+    #[inline(never)]
+    fn next_mixed(&mut self, run: &mut PacketBatch) -> Poll<()> {
+        let first = self.batch.front().is_some_and(Packet::is_plain_message);
+        if self.direct == 0 || !first {
+            return Poll::Pending;
+        }
+        if self.batch.bytes() <= self.direct {
+            self.batch.take_plain_run(run);
+        } else if let Some(packet) = self.batch.pop() {
+            run.push(packet, WireVersion::V2);
+        }
+        self.take_direct(run)
+    }
+
+    #[inline]
+    fn take_direct(&mut self, run: &mut PacketBatch) -> Poll<()> {
+        let count = run.len() as u64;
+        self.counts.packets_in += count;
+        self.handled += count;
+        self.take_run(run)
+    }
+
+    #[inline]
+    fn take_run(&mut self, run: &mut PacketBatch) -> Poll<()> {
         // The first one is not counted: while its handler waits for the peer, there is room to read the answer.
-        self.run_bytes = run.bytes() - run.front().map_or(0, Packet::queued_bytes);
-        self.inbound_bytes += self.run_bytes;
+        if run.len() > 1 {
+            self.run_bytes = run.bytes() - run.front().map_or(0, Packet::queued_bytes);
+            self.inbound_bytes += self.run_bytes;
+        }
         self.message_waits = true;
         Poll::Ready(())
     }

@@ -251,7 +251,7 @@ impl<F: Future<Output = ()>> Running<F> {
                 if !full {
                     return Some(request);
                 }
-                pass.counts.requests_overloaded += 1;
+                pass.counts.rare().requests_overloaded += 1;
                 let text = "too many requests of this session run already";
                 // A Failure of known words always encodes.
                 let _ = pass.push(&Packet::failure(request.message_id, Code::OVERLOADED, text));
@@ -305,7 +305,7 @@ impl<F: Future<Output = ()>> Running<F> {
                 .position(|slot| slot.id == id && slot.future.is_some());
             if let Some(index) = running {
                 self.release(index);
-                pass::current(|pass| pass.counts.requests_cancelled += 1);
+                pass::current(|pass| pass.counts.rare().requests_cancelled += 1);
             }
         }
     }
@@ -319,7 +319,7 @@ impl Session {
 
     pub(crate) fn handler_failed(&self, error: HandlerError) {
         tracing::debug!(session = %self.id(), %error, "handler returned an error");
-        pass::current(|pass| pass.counts.handler_errors += 1);
+        pass::current(|pass| pass.counts.rare().handler_errors += 1);
         self.shared
             .runtime
             .events_error(self.id(), msgtrans_core::TransportError::Handler(error));
@@ -334,6 +334,6 @@ impl Session {
     }
 
     pub(crate) fn count_dropped_events(&self, count: u64) {
-        pass::current(|pass| pass.counts.events_dropped += count);
+        pass::current(|pass| pass.counts.rare().events_dropped += count);
     }
 }

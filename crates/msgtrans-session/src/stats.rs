@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use msgtrans_core::{CloseReason, Code};
-use msgtrans_lockfree::{Counter, Gauge, Histogram};
+use msgtrans_lockfree::{Counter, Gauge, Histogram, Tally};
 
 use crate::rejections::{Rejection, RejectionCounters, Rejections};
 
-/// In a pass the counts behind `rarely` are nearly always zero: they are looked at together.
+/// In a pass the counts behind `rarely` are nearly always zero: they lie apart, and whoever asks for them is noted.
 macro_rules! counters {
     (
         often { $($(#[$often_doc:meta])* $often:ident => $often_metric:literal;)* }
@@ -22,16 +22,73 @@ macro_rules! counters {
 
         impl PassCounts {
             /// Adds the counts to both levels and forgets them.
+            #[inline]
             pub(crate) fn flush(&mut self, session: &SessionCounters, runtime: &RuntimeStats) {
-                $(if self.$often != 0 {
-                    add(&session.$often, &runtime.counters.$often, &runtime.meters.$often, &mut self.$often);
-                })*
-                if 0 $(| self.$rare)* != 0 {
-                    $(if self.$rare != 0 {
-                        add(&session.$rare, &runtime.counters.$rare, &runtime.meters.$rare, &mut self.$rare);
-                    })*
+                $(add_own(&session.$often, self.$often);)*
+                self.flush_past(runtime);
+                $(self.$often = 0;)*
+                if std::mem::take(&mut self.has_rare) {
+                    self.flush_rare(session, runtime);
                 }
             }
+
+            /// Adds the counts of what happens often to those of all sessions, for what went past a session's task.
+            #[inline]
+            fn flush_past(&self, runtime: &RuntimeStats) {
+                runtime.counters.often.add([$(self.$often),*]);
+                $(if self.$often != 0 {
+                    runtime.meters.$often.increment(self.$often);
+                })*
+            }
+
+            /// Counts of what happens rarely, to be changed.
+            #[inline]
+            pub(crate) fn rare(&mut self) -> &mut RareCounts {
+                self.has_rare = true;
+                &mut self.rare
+            }
+
+            #[cold]
+            fn flush_rare(&mut self, session: &SessionCounters, runtime: &RuntimeStats) {
+                let rare = std::mem::take(&mut self.rare);
+                $(if rare.$rare != 0 {
+                    add_own(&session.$rare, rare.$rare);
+                    runtime.counters.$rare.add(rare.$rare);
+                    runtime.meters.$rare.increment(rare.$rare);
+                })*
+            }
+        }
+
+        /// Counts of all sessions of a server or client, striped so that threads do not share cache lines.
+        #[derive(Debug, Default)]
+        pub(crate) struct RuntimeCounters {
+            often: Tally<{ [$($often_metric),*].len() }>,
+            $($rare: Counter,)*
+        }
+
+        impl RuntimeCounters {
+            fn snapshot(&self) -> TransportStats {
+                let [$($often),*] = self.often.get();
+                TransportStats {
+                    $($often,)*
+                    $($rare: self.$rare.get(),)*
+                    ..TransportStats::default()
+                }
+            }
+        }
+
+        /// What one pass has counted, added to session and runtime at its end.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub(crate) struct PassCounts {
+            $(pub(crate) $often: u64,)*
+            has_rare: bool,
+            rare: RareCounts,
+        }
+
+        /// What few passes count.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub(crate) struct RareCounts {
+            $(pub(crate) $rare: u64,)*
         }
     };
     (@all $($(#[$doc:meta])* $name:ident => $metric:literal;)*) => {
@@ -39,12 +96,6 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(crate) struct SessionCounters {
             $(pub(crate) $name: AtomicU64,)*
-        }
-
-        /// Counts of all sessions of a server or client, striped so that threads do not share cache lines.
-        #[derive(Debug, Default)]
-        pub(crate) struct RuntimeCounters {
-            $(pub(crate) $name: Counter,)*
         }
 
         /// What one session has done so far.
@@ -89,18 +140,6 @@ macro_rules! counters {
             pub round_trip: LatencyStats,
         }
 
-        impl RuntimeCounters {
-            fn snapshot(&self) -> TransportStats {
-                TransportStats { $($name: self.$name.get(),)* ..TransportStats::default() }
-            }
-        }
-
-        /// What one pass has counted, added to session and runtime at its end.
-        #[derive(Clone, Copy, Debug, Default)]
-        pub(crate) struct PassCounts {
-            $(pub(crate) $name: u64,)*
-        }
-
         /// Handles of the `metrics` facade, held so that counting never looks a name up.
         pub(crate) struct Meters {
             $($name: metrics::Counter,)*
@@ -122,15 +161,12 @@ macro_rules! counters {
     };
 }
 
-/// Adds what a pass has counted to its session, all sessions and the application's meters.
+/// Adds to a count of a session, whose task is the only writer: no addition that others could interrupt, which costs 20
+/// instructions' time.
 #[inline]
-fn add(session: &AtomicU64, all: &Counter, meter: &metrics::Counter, count: &mut u64) {
-    let count = std::mem::take(count);
-    // The session's task is the only writer: no addition that others could interrupt, which costs 20 instructions' time.
+fn add_own(session: &AtomicU64, count: u64) {
     let before = session.load(Ordering::Relaxed);
     session.store(before.wrapping_add(count), Ordering::Relaxed);
-    all.add(count);
-    meter.increment(count);
 }
 
 counters! {
@@ -143,10 +179,10 @@ counters! {
         bytes_in => "msgtrans_bytes_in_total";
         /// Bytes written to the connection.
         bytes_out => "msgtrans_bytes_out_total";
-    }
-    rarely {
         /// Requests of the peer.
         requests_in => "msgtrans_requests_in_total";
+    }
+    rarely {
         /// Responses that nobody awaited, or no longer.
         responses_unmatched => "msgtrans_responses_unmatched_total";
         /// Requests of the peer that it cancelled while they ran.
@@ -266,19 +302,23 @@ impl RuntimeStats {
     /// A data packet left past its session's task.
     #[inline]
     pub(crate) fn sent_past(&self, bytes: usize) {
-        self.counters.packets_out.add(1);
-        self.counters.bytes_out.add(bytes as u64);
-        self.meters.packets_out.increment(1);
-        self.meters.bytes_out.increment(bytes as u64);
+        let past = PassCounts {
+            packets_out: 1,
+            bytes_out: bytes as u64,
+            ..PassCounts::default()
+        };
+        past.flush_past(self);
     }
 
     /// A data packet came past its session's task.
     #[inline]
     pub(crate) fn received_past(&self, bytes: usize) {
-        self.counters.packets_in.add(1);
-        self.counters.bytes_in.add(bytes as u64);
-        self.meters.packets_in.increment(1);
-        self.meters.bytes_in.increment(bytes as u64);
+        let past = PassCounts {
+            packets_in: 1,
+            bytes_in: bytes as u64,
+            ..PassCounts::default()
+        };
+        past.flush_past(self);
     }
 
     pub(crate) fn handled(&self, time: Duration, count: u64) {

@@ -1,7 +1,7 @@
 //! Counters, gauge, histogram and the bundle of them under contention.
 
 use crate::scaled;
-use msgtrans_lockfree::{Counter, Gauge, Histogram, LockFreeStats};
+use msgtrans_lockfree::{Counter, Gauge, Histogram, LockFreeStats, Tally};
 use std::sync::Arc;
 use std::thread;
 
@@ -29,6 +29,23 @@ fn nothing_that_was_added_is_missing() {
         }
     });
     assert_eq!(counter.get(), (6 * each) as u64);
+}
+
+#[test]
+fn each_count_of_a_tally_is_whole_however_many_threads_add() {
+    let tally = Arc::new(Tally::<3>::new());
+    let each = scaled(10_000, 100) as u64;
+    // More threads one after the other than there are stripes of their own.
+    for _ in 0..scaled(10, 2) {
+        let shared = tally.clone();
+        on_four_threads(move |index| {
+            for _ in 0..each {
+                shared.add([1, index as u64, 0]);
+            }
+        });
+    }
+    let rounds = scaled(10, 2) as u64;
+    assert_eq!(tally.get(), [4 * each * rounds, 6 * each * rounds, 0]);
 }
 
 #[test]

@@ -44,6 +44,7 @@ impl SessionActor {
             if !self.pass().batch.is_empty() {
                 // Read before, and not sorted because the peer was above its rate.
                 self.sort_batch(cx);
+                self.poll_lanes(cx);
             } else if self.may_read() {
                 self.held_back = None;
                 let pass = self.pass.get_or_insert_with(pass::fresh);
@@ -53,10 +54,19 @@ impl SessionActor {
                     Poll::Pending => break,
                     Poll::Ready(Ok(Received::Packets)) => {
                         self.received = true;
-                        self.sort_batch(cx);
+                        if !self.hand_plain(cx) {
+                            self.sort_batch(cx);
+                            self.poll_lanes(cx);
+                        }
                     }
-                    Poll::Ready(Ok(Received::End)) => self.end_of_stream(),
-                    Poll::Ready(Err(error)) => self.lost(error),
+                    Poll::Ready(Ok(Received::End)) => {
+                        self.end_of_stream();
+                        self.poll_lanes(cx);
+                    }
+                    Poll::Ready(Err(error)) => {
+                        self.lost(error);
+                        self.poll_lanes(cx);
+                    }
                 }
             } else {
                 self.pass().reading_stopped = true;
@@ -64,7 +74,6 @@ impl SessionActor {
                 self.reading_held_back();
                 break;
             }
-            self.poll_lanes(cx);
             // A read that was not short is followed by another one, and a short one by a look that costs no system call
             // and stores the waker, until the budget is spent.
             let paused = !self.pass().batch.is_empty();
@@ -123,22 +132,46 @@ impl SessionActor {
         })
     }
 
+    /// Up to how many bytes of plain messages go to the message lane as they were read.
+    #[inline]
+    fn direct_bytes(&self) -> usize {
+        if self.looked_at || !self.settled {
+            return 0;
+        }
+        // Half of the bound: a handler that waits in the middle of a run still hears of answers and control frames.
+        self.runtime().config.inbound_bytes.div_ceil(2)
+    }
+
+    /// Hands a batch of plain messages and nothing else to the lane as it is, as nearly all are; whether it could.
+    #[inline]
+    fn hand_plain(&mut self, cx: &mut Context<'_>) -> bool {
+        let direct = self.direct_bytes();
+        let pass = self.pass();
+        let plain = pass.batch.is_plain()
+            && pass.batch.bytes() <= direct
+            && !pass.message_waits
+            && pass.messages.is_empty()
+            && pass.requests.is_empty();
+        if plain {
+            pass.direct = direct;
+            self.poll_message_lane(cx);
+            let pass = self.pass();
+            pass.direct = 0;
+            return pass.batch.is_empty();
+        }
+        false
+    }
+
     /// Sorts packets until the batch is empty, the session ends, or the peer's rate is spent.
     fn sort_batch(&mut self, cx: &mut Context<'_>) {
         if !self.settled {
             self.settle_late();
         }
-        let limits = self
-            .rare
-            .as_ref()
-            .is_some_and(|rare| rare.session_limiter.is_some());
-        let plain = !limits && self.runtime().middleware.is_empty();
-        // Half of the bound: a handler that waits in the middle of a run still hears of answers and control frames.
-        let direct_bytes = self.runtime().config.inbound_bytes.div_ceil(2);
+        let direct_bytes = self.direct_bytes();
         let mut last = None;
         while matches!(self.phase, Phase::Open) {
             let pass = self.pass();
-            let direct = plain
+            let direct = direct_bytes > 0
                 && !pass.message_waits
                 && pass.messages.is_empty()
                 && pass.requests.is_empty();
@@ -229,7 +262,7 @@ impl SessionActor {
             Ok(()) => true,
             Err(wait) => {
                 rare.paused_until = now.checked_add(wait);
-                let counts = &mut self.pass().counts;
+                let counts = self.pass().counts.rare();
                 counts.rate_limited = counts.rate_limited.wrapping_add(1);
                 false
             }
@@ -326,7 +359,7 @@ impl SessionActor {
                 middleware.on_inbound(&self.session, packet)
             });
             if let Err(error) = passed {
-                let counts = &mut self.pass().counts;
+                let counts = self.pass().counts.rare();
                 counts.packets_refused = counts.packets_refused.wrapping_add(1);
                 let (code, message) = (error.code(), error.to_string());
                 match packet.packet_type {
@@ -381,7 +414,7 @@ impl SessionActor {
             }
             // Late, cancelled or never asked for: never anybody else's answer.
             None => {
-                let counts = &mut self.pass().counts;
+                let counts = self.pass().counts.rare();
                 counts.responses_unmatched = counts.responses_unmatched.wrapping_add(1);
             }
         }
@@ -414,7 +447,10 @@ impl SessionActor {
                     count = count.wrapping_add(1);
                     wakers.extend(answered.waker);
                 }
-                None => counts.responses_unmatched = counts.responses_unmatched.wrapping_add(1),
+                None => {
+                    let counts = counts.rare();
+                    counts.responses_unmatched = counts.responses_unmatched.wrapping_add(1);
+                }
             }
         }
         drop(table);
@@ -438,7 +474,7 @@ impl SessionActor {
         match queued.and_then(|index| pass.requests.remove(index)) {
             Some(request) => {
                 pass.inbound_bytes = pass.inbound_bytes.saturating_sub(request.queued_bytes());
-                let counts = &mut pass.counts;
+                let counts = pass.counts.rare();
                 counts.requests_cancelled = counts.requests_cancelled.wrapping_add(1);
             }
             None if pass.requests_running > 0 => pass.cancelled.push(id),

@@ -83,6 +83,8 @@ pub struct SessionActor {
     progress: Progress,
     /// Milliseconds, as on the wire: see the test of the task's size.
     heartbeat_ms: u32,
+    /// Whether each packet is looked at by itself, as it passes middleware or is counted against a rate.
+    looked_at: bool,
     /// Bytes held of a packet of which not all has come.
     incomplete: u32,
     /// Whether packets have come since the last note of what is incomplete.
@@ -235,6 +237,7 @@ impl SessionActor {
             heard: now,
             wrote: now,
             heartbeat_ms,
+            looked_at: false,
             incomplete: 0,
             received: false,
             held_back: None,
@@ -356,6 +359,7 @@ impl SessionActor {
     }
 
     /// Writes the pass's batch; whether everything has gone.
+    #[inline]
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, ConnectionError> {
         if !self.blocked && !self.pass().has_out() {
             return Ok(true);
@@ -394,6 +398,7 @@ impl SessionActor {
     }
 
     /// Writes down what is held, in lots; less than one costs nothing.
+    #[inline]
     fn note_held(&mut self, at_hand: usize) {
         let shared = &self.session.shared;
         let now = (self.incomplete as usize).saturating_add(at_hand);
@@ -404,6 +409,7 @@ impl SessionActor {
     }
 
     /// Counts what has passed since the last pass.
+    #[inline]
     fn note_progress(&mut self, counts: &mut crate::stats::PassCounts) {
         let progress = self.connection.progress();
         if progress.read != self.progress.read {
@@ -422,10 +428,12 @@ impl SessionActor {
 }
 
 impl Actor for SessionActor {
+    #[inline]
     fn is_gathering(&self) -> bool {
         self.session.shared.mailbox.is_gathering()
     }
 
+    #[inline]
     fn begin_pass(&mut self, cx: &mut Context<'_>) {
         self.now = Instant::now();
         if let Some(direct) = &self.session.shared.direct {
@@ -458,6 +466,7 @@ impl Actor for SessionActor {
         }
     }
 
+    #[inline]
     fn commands(&mut self, _: &mut Context<'_>) -> Lane {
         if self.shared().mailbox.has_commands() {
             self.take_commands();
@@ -470,6 +479,7 @@ impl Actor for SessionActor {
         }
     }
 
+    #[inline]
     fn gather(&mut self, _: &mut Context<'_>) -> Lane {
         if matches!(self.phase, Phase::Open) {
             let drained = !self.shared().mailbox.is_signalled() || {
@@ -484,6 +494,7 @@ impl Actor for SessionActor {
         Lane::Idle
     }
 
+    #[inline]
     fn inbound(&mut self, cx: &mut Context<'_>) -> Lane {
         match &mut self.phase {
             Phase::Opening(_) => self.poll_opening(cx),
@@ -493,6 +504,7 @@ impl Actor for SessionActor {
         }
     }
 
+    #[inline]
     fn flush(&mut self, cx: &mut Context<'_>) -> Lane {
         match self.phase {
             Phase::Closing(_) | Phase::Leaving(_) | Phase::Done => self.poll_close(cx),
@@ -515,6 +527,7 @@ impl Actor for SessionActor {
         }
     }
 
+    #[inline]
     fn end_pass(&mut self, _: &mut Context<'_>) {
         if let Some(span) = &self.span {
             span.with_subscriber(|(id, subscriber)| subscriber.exit(id));

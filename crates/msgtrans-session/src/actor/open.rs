@@ -19,7 +19,7 @@ use msgtrans_core::{
 use msgtrans_transport::{ConnectionError, Received};
 
 use super::time::after;
-use super::{Phase, SessionActor, handshake_error};
+use super::{Phase, Rare, SessionActor, handshake_error};
 use crate::direct::DirectInlet;
 use crate::events::TransportEvent;
 use crate::handler::Refusal;
@@ -336,6 +336,9 @@ impl SessionActor {
             rare.session_limiter = Some(limit.session_limiter(now));
             rare.address_limiter = runtime.hooks.address_limiter(&session);
         }
+        let limited = |rare: &Rare| rare.session_limiter.is_some();
+        self.looked_at =
+            self.rare.as_deref().is_some_and(limited) || !runtime.middleware.is_empty();
         if !self.announced {
             self.announced = true;
             runtime.stats.session_opened();

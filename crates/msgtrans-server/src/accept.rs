@@ -10,7 +10,9 @@
     )
 )]
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -20,7 +22,7 @@ use msgtrans_actor::{Elapsed, Panicked, Timers};
 use msgtrans_core::{ConnectError, PeerAddress, TransportError, WireVersions};
 use msgtrans_session::{Accepted, Rejection, SessionRuntime, SessionTask, TransportEvent, accept};
 use msgtrans_transport::{AcceptError, Connection, Handshake, Incoming, Listener};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
@@ -35,114 +37,170 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// that had to wait in the kernel's backlog, which holds 4 096, would lose their first packet and a second with it.
 const ARRIVALS_PER_HANDSHAKE: usize = 16;
 
-/// Peers that come in before anything else may run: more than a backlog holds, and no flood keeps a thread for itself.
-const ROW_MAX: usize = 16_384;
-/// So many in a row are a burst, of which more may be on their way.
-const BURST: usize = 16;
+/// Peers that come in before anything else may run: what a backlog holds, and no flood keeps a thread for itself.
+const ROW_MAX: usize = 4_096;
+/// Peers that begin to be served between two looks at the listener. On one thread the accept loop has its turn behind
+/// all that has been spawned: with everybody of a row it came back 58 ms later, when the backlog was full again.
+const SERVED_MAX: usize = 64;
 
 /// Peers that may have come in without a session.
 pub(crate) fn arrivals_max(max_handshakes: usize) -> usize {
     max_handshakes.saturating_mul(ARRIVALS_PER_HANDSHAKE)
 }
 
-/// Accepts until the listener fails; the server drops the future to stop.
+/// Accepts until the listener fails; the server drops the future to stop, and who was not yet being served with it.
+///
+/// Spawned without a share of the scheduler to keep to: what waits in the backlog comes in before a session of it runs,
+/// for a session is many times the work of an accept, and a backlog that overflows costs each loser a second. Who has
+/// come in waits here, where it costs its socket, and is served a few at a time.
 pub(crate) async fn run(
     inner: Arc<Inner>,
     runtime: Arc<SessionRuntime>,
-    mut listener: Box<dyn Listener>,
+    listener: Box<dyn Listener>,
     wire: WireVersions,
 ) {
-    let endpoint = listener.local_endpoint();
-    let (mut backoff, mut row) = (BACKOFF_MIN, 0);
-    loop {
-        // A place first: who cannot have one yet waits in the kernel's backlog.
-        let Ok(arrival) = inner.arrivals.clone().acquire_owned().await else {
-            return;
+    let mut entrance = Entrance {
+        inner,
+        runtime,
+        listener,
+        wire,
+        backoff: BACKOFF_MIN,
+        waiting: VecDeque::new(),
+    };
+    while entrance.turn().await.is_continue() {}
+    entrance.serve(usize::MAX);
+}
+
+struct Entrance {
+    inner: Arc<Inner>,
+    runtime: Arc<SessionRuntime>,
+    listener: Box<dyn Listener>,
+    wire: WireVersions,
+    backoff: Duration,
+    /// Who has come in and is not yet served, in groups of those that are served together: what a burst takes up is given
+    /// back group by group, for its sessions.
+    waiting: VecDeque<Vec<Arrived>>,
+}
+
+/// A peer that has come in.
+struct Arrived {
+    incoming: Incoming,
+    place: Option<Place>,
+    since: Instant,
+    /// Its place among those without a session.
+    arrival: OwnedSemaphorePermit,
+}
+
+impl Entrance {
+    /// Takes in who waits in the backlog and serves a few, or waits for somebody.
+    async fn turn(&mut self) -> ControlFlow<()> {
+        for _ in 0..ROW_MAX {
+            // A place first: who cannot have one yet waits in the kernel's backlog.
+            let Ok(arrival) = self.inner.arrivals.clone().try_acquire_owned() else {
+                break;
+            };
+            let next = poll_fn(|cx| Poll::Ready(self.listener.poll_accept(cx))).await;
+            let Poll::Ready(next) = next else { break };
+            self.enter(next, arrival).await?;
+        }
+        self.serve(1);
+        if !self.waiting.is_empty() {
+            // Comes back once the sockets have been asked for news, so also the listener's, and not before those that
+            // have just been spawned had a turn.
+            yield_now().await;
+            return ControlFlow::Continue(());
+        }
+        let Ok(arrival) = self.inner.arrivals.clone().acquire_owned().await else {
+            return ControlFlow::Break(());
         };
-        match next(listener.as_mut(), &mut row).await {
+        let mut paused = false;
+        let next = poll_fn(|cx| {
+            let next = self.listener.poll_accept(cx);
+            paused |= next.is_pending();
+            next
+        });
+        let next = next.await;
+        self.enter(next, arrival).await?;
+        if !paused {
+            // Somebody has come since the look above: those who were served then have their turn first.
+            yield_now().await;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// What came of an accept: somebody who now waits to be served, or a reason to pause or to end.
+    async fn enter(
+        &mut self,
+        next: Result<Incoming, AcceptError>,
+        arrival: OwnedSemaphorePermit,
+    ) -> ControlFlow<()> {
+        let counters = &self.inner.listener_counters;
+        match next {
             Ok(incoming) => {
-                backoff = BACKOFF_MIN;
+                self.backoff = BACKOFF_MIN;
                 let since = Instant::now();
-                inner.listener_counters.accepted.add(1);
-                let place = match inner.addresses.enter(incoming.peer()) {
-                    Ok(place) => place,
+                counters.accepted.add(1);
+                match self.inner.addresses.enter(incoming.peer()) {
+                    Ok(place) => self.wait(Arrived {
+                        incoming,
+                        place,
+                        since,
+                        arrival,
+                    }),
                     Err(max) => {
-                        inner.listener_counters.refused_address.add(1);
-                        runtime.stats.rejected(Rejection::Address);
+                        counters.refused_address.add(1);
+                        self.runtime.stats.rejected(Rejection::Address);
                         tracing::debug!(peer = %incoming.peer(), max, "too many connections of one address");
-                        continue;
                     }
-                };
-                let peer = match incoming {
-                    Incoming::Connection(connection) => Peer::Connected {
-                        runtime: runtime.clone(),
-                        accepted: inner.accepted(connection, wire, since, place),
-                    },
-                    Incoming::Handshake {
-                        peer,
-                        begun,
-                        handshake,
-                    } => {
-                        let (inner, stats) = (inner.clone(), runtime.clone());
-                        let shaking = Box::pin(async move {
-                            let shaken = shake_hands(&inner, &stats, begun, handshake, since).await;
-                            drop(arrival);
-                            shaken.map(|(since, connection)| {
-                                inner.accepted(connection, wire, since, place)
-                            })
-                        });
-                        Peer::Shaking {
-                            runtime: runtime.clone(),
-                            peer,
-                            shaking,
-                        }
-                    }
-                };
-                inner.tasks.spawn(peer);
+                }
             }
             Err(AcceptError::Peer(error)) => {
-                inner.listener_counters.lost.add(1);
+                counters.lost.add(1);
+                let endpoint = self.listener.local_endpoint();
                 tracing::debug!(%endpoint, %error, "a peer was lost before it was accepted");
             }
             Err(AcceptError::Exhausted(error)) => {
-                inner.listener_counters.exhausted.add(1);
+                counters.exhausted.add(1);
+                let (endpoint, backoff) = (self.listener.local_endpoint(), self.backoff);
                 tracing::warn!(%endpoint, %error, ?backoff, "accepting pauses");
-                runtime.timers.sleep(backoff).await;
-                backoff = backoff.saturating_mul(2).min(BACKOFF_MAX);
+                // Nobody who is in waits for that.
+                self.serve(usize::MAX);
+                self.runtime.timers.sleep(backoff).await;
+                self.backoff = backoff.saturating_mul(2).min(BACKOFF_MAX);
             }
             Err(AcceptError::Fatal(error)) => {
+                let endpoint = self.listener.local_endpoint();
                 tracing::error!(%endpoint, %error, "the listener has failed");
                 let error = TransportError::Io(error);
-                runtime.events.tell(TransportEvent::Error {
+                self.runtime.events.tell(TransportEvent::Error {
                     session_id: None,
                     error,
                 });
-                return;
+                return ControlFlow::Break(());
             }
-            Err(error) => tracing::warn!(%endpoint, %error, "accept failed"),
+            Err(error) => {
+                let endpoint = self.listener.local_endpoint();
+                tracing::warn!(%endpoint, %error, "accept failed");
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn wait(&mut self, arrived: Arrived) {
+        match self.waiting.back_mut() {
+            Some(group) if group.len() < SERVED_MAX => group.push(arrived),
+            _ => self.waiting.push_back(vec![arrived]),
         }
     }
-}
 
-/// The next peer; `row` are those that came in without a pause. Spawned without a share of the scheduler to keep to:
-/// what waits in the backlog comes in before a session of it runs, for a session is many times the work of an accept,
-/// and a backlog that overflows costs each loser a second.
-async fn next(listener: &mut dyn Listener, row: &mut usize) -> Result<Incoming, AcceptError> {
-    if *row >= ROW_MAX {
-        *row = 0;
-        yield_now().await;
+    /// Spawns the tasks of the first so many groups.
+    fn serve(&mut self, groups: usize) {
+        let groups = groups.min(self.waiting.len());
+        for arrived in self.waiting.drain(..groups).flatten() {
+            let peer = Peer::new(&self.inner, &self.runtime, self.wire, arrived);
+            self.inner.tasks.spawn(peer);
+        }
     }
-    let waiting = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
-    if let Poll::Ready(incoming) = waiting {
-        *row = row.saturating_add(1);
-        return incoming;
-    }
-    if std::mem::take(row) >= BURST {
-        // More are on their way. Who yields comes back before most of what was just spawned; who waits to be woken
-        // may stand behind all of it.
-        yield_now().await;
-    }
-    poll_fn(|cx| listener.poll_accept(cx)).await
 }
 
 /// The task of a peer, from when it comes in until its session has ended: what was a handshake becomes the session in
@@ -165,6 +223,46 @@ enum Peer {
     },
     Session(SessionTask),
     Gone,
+}
+
+impl Peer {
+    fn new(
+        inner: &Arc<Inner>,
+        runtime: &Arc<SessionRuntime>,
+        wire: WireVersions,
+        arrived: Arrived,
+    ) -> Self {
+        let (inner, runtime) = (inner.clone(), runtime.clone());
+        let Arrived {
+            incoming,
+            place,
+            since,
+            arrival,
+        } = arrived;
+        match incoming {
+            Incoming::Connection(connection) => Self::Connected {
+                accepted: inner.accepted(connection, wire, since, place),
+                runtime,
+            },
+            Incoming::Handshake {
+                peer,
+                begun,
+                handshake,
+            } => {
+                let stats = runtime.clone();
+                let shaking = Box::pin(async move {
+                    let shaken = shake_hands(&inner, &stats, begun, handshake, since).await;
+                    drop(arrival);
+                    shaken.map(|(since, connection)| inner.accepted(connection, wire, since, place))
+                });
+                Self::Shaking {
+                    runtime,
+                    peer,
+                    shaking,
+                }
+            }
+        }
+    }
 }
 
 impl Future for Peer {

@@ -7,14 +7,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
-use std::time::Duration;
 
 use msgtrans_core::{Packet, PacketType};
 use msgtrans_transport::{Inlet, Shortcut};
 use tokio::time::Instant;
 
 use crate::events::EventSink;
-use crate::request::RunningTime;
 use crate::session::Shared;
 
 /// Of the responses that come past the task one in so many is timed: a look at the clock and at the histogram costs a
@@ -35,9 +33,6 @@ pub(crate) struct Direct {
     /// Packets in either direction that the task knows of.
     known_in: AtomicU64,
     known_out: AtomicU64,
-    made: Instant,
-    /// When the task looks at its deadlines at the latest, in milliseconds behind `made`.
-    looks_at: AtomicU64,
 }
 
 /// What went past a session's task.
@@ -59,8 +54,6 @@ impl Direct {
             bytes_in: AtomicU64::new(0),
             known_in: AtomicU64::new(0),
             known_out: AtomicU64::new(0),
-            made: Instant::now(),
-            looks_at: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -88,34 +81,6 @@ impl Direct {
     pub(crate) fn end_pass(&self, idle: bool, clear: bool) {
         self.clear.store(clear, Ordering::Release);
         self.idle.store(idle, Ordering::Release);
-    }
-
-    /// The task's alarm is set to `at`.
-    pub(crate) fn set_looks_at(&self, at: Instant) {
-        let millis = millis(at.saturating_duration_since(self.made));
-        // Rounded up. Relaxed: who sees `idle` sees this too.
-        self.looks_at
-            .store(millis.saturating_add(1), Ordering::Relaxed);
-    }
-
-    /// From when to when the time of a request runs that goes past the task; `None` where the task would not look before
-    /// it is over.
-    #[inline]
-    pub(crate) fn clock(&self, timeout: Option<Duration>) -> Option<RunningTime> {
-        let since = Instant::now();
-        let mut time = RunningTime {
-            since,
-            deadline: None,
-        };
-        if let Some(timeout) = timeout {
-            let deadline = since.checked_add(timeout)?;
-            let millis = millis(deadline.saturating_duration_since(self.made));
-            if millis < self.looks_at.load(Ordering::Relaxed) {
-                return None;
-            }
-            time.deadline = Some(deadline);
-        }
-        Some(time)
     }
 
     /// The session ends: nothing goes past its task any more.
@@ -213,12 +178,6 @@ impl Inlet for DirectInlet {
     fn takes_messages(&self) -> bool {
         self.events.is_some()
     }
-}
-
-/// Whole milliseconds, without the division of 128 bits.
-fn millis(time: Duration) -> u64 {
-    let whole = time.as_secs().saturating_mul(1_000);
-    whole.saturating_add(u64::from(time.subsec_millis()))
 }
 
 /// Adds to what has one writer at a time.

@@ -45,5 +45,5 @@ pub use stats::{LatencyStats, RuntimeStats, SessionStats, TransportStats};
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::compress::{compress, decompress};
-    pub use crate::request::{RequestTable, RunningTime};
+    pub use crate::request::RequestTable;
 }

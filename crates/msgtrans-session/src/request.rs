@@ -45,6 +45,8 @@ pub struct RequestTable {
     timed_id: u32,
     /// No waiter's deadline is before it.
     earliest: Option<Instant>,
+    /// When the session's task looks at the latest, in process.
+    looks_at: Option<Instant>,
     closed: Option<CloseReason>,
 }
 
@@ -62,15 +64,6 @@ enum Outcome {
     /// In a cell, so that the tag lies beside the packet and not in its first word: a move is a plain copy.
     Response(Cell<Packet>),
     Failed(RequestError),
-}
-
-/// When the time of a request begins and ends.
-#[derive(Clone, Copy, Debug)]
-pub struct RunningTime {
-    /// From here on.
-    pub since: Instant,
-    /// Until here; `None` for a request that waits as long as it takes.
-    pub deadline: Option<Instant>,
 }
 
 /// Whom to wake for an answer.
@@ -128,14 +121,15 @@ impl RequestTable {
         Ok(self.insert_running(timeout, max, waker, None)?.0)
     }
 
-    /// As [`insert`](Self::insert), but its time runs at once, if that of all others does. Its id, and whether it does.
+    /// As [`insert`](Self::insert), but its time runs from `now`, if that of all others does and the session's task looks
+    /// before it is over. Its id, and whether it does.
     #[inline]
     pub fn insert_running(
         &mut self,
         timeout: Option<Duration>,
         max: usize,
         waker: Option<Waker>,
-        time: Option<RunningTime>,
+        now: Option<Instant>,
     ) -> Result<(u32, bool), RequestError> {
         if let Some(reason) = &self.closed {
             return Err(RequestError::Closed(reason.clone()));
@@ -143,23 +137,28 @@ impl RequestTable {
         if self.pending() >= max {
             return Err(RequestError::TooManyPending { max });
         }
-        let time = time.filter(|_| self.timed_id == self.last_id);
+        let mut since = now.filter(|_| self.timed_id == self.last_id);
+        if let (Some(at), Some(timeout)) = (since, timeout) {
+            match (at.checked_add(timeout), self.looks_at) {
+                (Some(deadline), Some(looks_at)) if deadline >= looks_at => {
+                    self.earliest = sooner(self.earliest, deadline);
+                }
+                _ => since = None,
+            }
+        }
         loop {
             self.last_id = following(self.last_id);
             if self.get_mut(self.last_id).is_none() {
                 break;
             }
         }
-        if let Some(time) = &time {
+        if since.is_some() {
             self.timed_id = self.last_id;
-            if let Some(deadline) = time.deadline {
-                self.earliest = sooner(self.earliest, deadline);
-            }
         }
         let waiter = Waiter {
             id: self.last_id,
             timeout,
-            since: time.map(|time| time.since),
+            since,
             outcome: Outcome::Waiting(waker),
         };
         match self.place_mut(waiter.id) {
@@ -167,7 +166,7 @@ impl RequestTable {
             _ => self.make_place(waiter),
         }
         self.taken = self.taken.wrapping_add(1);
-        Ok((self.last_id, time.is_some()))
+        Ok((self.last_id, since.is_some()))
     }
 
     #[inline]
@@ -364,6 +363,11 @@ impl RequestTable {
         }
         self.earliest = earliest;
         expired
+    }
+
+    /// The session's task looks at `at` or before.
+    pub fn set_looks_at(&mut self, at: Instant) {
+        self.looks_at = Some(at);
     }
 
     /// The first deadline, if any.

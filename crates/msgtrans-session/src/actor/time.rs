@@ -103,14 +103,16 @@ impl SessionActor {
                 // One look at the clock for all requests of a pass. Not `now`, which a handler may have left behind.
                 table.start_clocks(Instant::now());
             }
-            let requests = table.earliest();
-            drop(table);
-            at = match (at, requests) {
+            at = match (at, table.earliest()) {
                 (Some(at), Some(requests)) if !matches!(self.phase, Phase::Done) => {
                     Some(at.min(requests))
                 }
                 _ => at,
             };
+            // Under the lock under which it was looked at: a request that goes past this task was seen here, or sees this.
+            if let Some(at) = at {
+                table.set_looks_at(at);
+            }
         }
         let Some(at) = at else { return };
         if let Some((armed, key)) = self.alarm {
@@ -122,8 +124,8 @@ impl SessionActor {
         if let Some(waker) = &self.waker {
             let key = self.runtime().timers.arm(at, waker.clone());
             self.alarm = Some((at, key));
-            if let Some(direct) = &self.shared().direct {
-                direct.set_looks_at(at);
+            if self.shared().direct.is_some() {
+                self.shared().requests().set_looks_at(at);
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use msgtrans_core::{CloseReason, Packet, RequestError};
 use tokio::time::Instant;
 
-use super::{RequestTable, RunningTime};
+use super::RequestTable;
 
 fn response(id: u32, payload: &'static str) -> Packet {
     Packet::response(payload).with_message_id(id)
@@ -212,15 +212,19 @@ async fn the_last_clock_starts_alone_where_no_other_waits_for_its_own() {
     let mut table = RequestTable::default();
     let (now, second) = (Instant::now(), Duration::from_secs(1));
     let late = now + 9 * second;
-    let running = |timeout, since: Instant| RunningTime {
-        since,
-        deadline: Some(since + timeout),
-    };
     let insert = |table: &mut RequestTable, timeout, since| {
-        let time = running(timeout, since);
-        let inserted = table.insert_running(Some(timeout), 10, None, Some(time));
+        let inserted = table.insert_running(Some(timeout), 10, None, Some(since));
         inserted.expect("room")
     };
+    let (unseen, runs) = insert(&mut table, second, now);
+    assert!(!runs, "nobody has said when the task looks");
+    assert!(table.abandon(unseen), "it was waiting");
+    table.start_clocks(now);
+    table.set_looks_at(now + second / 8);
+    let (early, runs) = insert(&mut table, second / 9, now);
+    assert!(!runs, "it is over before the task looks");
+    assert!(table.abandon(early), "it was waiting");
+    table.start_clocks(now);
     let (first, runs) = insert(&mut table, second, now);
     assert!(runs);
     assert_eq!(table.earliest(), Some(now + second));

@@ -236,15 +236,21 @@ impl<S: Schemes> TransportServerBuilder<S> {
     /// of whoever starts it, whose threads take work from one another.
     ///
     /// TCP and WebSocket, under TLS too, listen with one socket on each thread, all on one port (`SO_REUSEPORT`), over
-    /// which the system spreads the peers, blindly: with few peers a thread may get none. QUIC, Unix sockets, in-process
+    /// which the system spreads the peers, blindly: with few peers a thread may get none. (Linux spreads them; on macOS
+    /// and some BSDs one of the sockets gets them all.) QUIC, Unix sockets, in-process
     /// and protocols whose [`Listener::beside`](msgtrans_transport::Listener::beside) gives nothing listen on one
     /// thread: those of the first protocol on the first, of the second on the second, and round again. A session lives
     /// and ends on the thread that accepted it, with its handlers and what they `tokio::spawn`. Everything else is as
     /// ever and for all threads together: limits, sessions, events, figures, shutdown.
     ///
     /// A handler that blocks its thread holds up every session there, and nobody else takes them over. Tasks that
-    /// handlers have spawned end with the server. Where a system has no `SO_REUSEPORT`, more than one thread is an error
-    /// of [`build`](Self::build). Threads are bound to no processor; `taskset` does that for the process.
+    /// handlers have spawned end with the server, and `block_in_place` panics there, as on every runtime of one thread. Where a system has no `SO_REUSEPORT`, TCP and WebSocket on more than one
+    /// thread are an error of [`build`](Self::build). Threads are bound to no processor; `taskset` does that for the
+    /// process.
+    ///
+    /// It pays with thousands of sessions that each say little, and handlers that are quick and alike; not with few busy
+    /// sessions or unequal ones, and it costs QUIC all threads but one. Measure both: what was measured is in
+    /// docs/RESULTS.md.
     #[must_use]
     pub fn thread_per_core(mut self, threads: impl Into<ThreadPerCore>) -> Self {
         self.config.thread_per_core = Some(threads.into());

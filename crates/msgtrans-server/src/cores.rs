@@ -96,11 +96,14 @@ impl Cores {
     /// Starts the threads; `tasks` are those that an end waits for.
     ///
     /// # Errors
-    /// The system has no more threads or descriptors. Those that were started end.
+    /// The system has no more threads or descriptors. Those that were started have ended.
     ///
     /// # Cancel safety
     /// The threads end.
-    pub(crate) async fn start(config: ThreadPerCore, tasks: &TaskGroup) -> io::Result<Self> {
+    pub(crate) async fn start(
+        config: ThreadPerCore,
+        tasks: &TaskGroup,
+    ) -> Result<Self, ConfigError> {
         let mut cores = Self {
             handles: Vec::with_capacity(config.threads),
             next: AtomicUsize::new(0),
@@ -108,17 +111,32 @@ impl Cores {
             threads: Mutex::default(),
         };
         for number in 0..config.threads {
-            let (tell, told) = oneshot::channel();
-            let (tasks, end) = (tasks.clone(), cores.end.subscribe());
-            let thread = thread::Builder::new()
-                .name(format!("msgtrans-core-{number}"))
-                .spawn(move || run(config, &tasks, end, tell))?;
-            cores.threads().push(thread);
-            // A thread that tells nothing has panicked, and said so.
-            let handle = told.await.map_err(io::Error::other)?;
-            cores.handles.push(handle?);
+            if let Err(error) = cores.add(number, config, tasks).await {
+                cores.end(End::Now);
+                cores.ended().await;
+                let why = format!("the system gives no more threads: {error}");
+                return Err(ConfigError::new("thread_per_core", config.threads, why));
+            }
         }
         Ok(cores)
+    }
+
+    async fn add(
+        &mut self,
+        number: usize,
+        config: ThreadPerCore,
+        tasks: &TaskGroup,
+    ) -> io::Result<()> {
+        let (tell, told) = oneshot::channel();
+        let (tasks, end) = (tasks.clone(), self.end.subscribe());
+        let thread = thread::Builder::new()
+            .name(format!("msgtrans-core-{number}"))
+            .spawn(move || run(config, &tasks, end, tell))?;
+        self.threads().push(thread);
+        // A thread that tells nothing has panicked, and said so.
+        let handle = told.await.map_err(io::Error::other)?;
+        self.handles.push(handle?);
+        Ok(())
     }
 
     /// The runtime for the next listener, and those of the other threads.

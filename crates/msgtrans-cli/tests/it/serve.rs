@@ -86,6 +86,18 @@ fn threads_of_its_own_are_told_how_many_or_used_wrongly() {
 }
 
 #[test]
+fn threads_that_the_system_does_not_give_are_an_error_that_says_so() {
+    let script = "ulimit -n 40; exec \"$0\" serve --echo --thread-per-core=64 tcp://127.0.0.1:0";
+    let output = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_msgtrans")])
+        .output()
+        .expect("a shell");
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(said.contains("thread_per_core of 64"), "{said}");
+}
+
+#[test]
 fn a_sink_counts_the_messages_of_all_sessions() {
     let (server, urls) = serve(&["--sink"]);
     for url in &urls {

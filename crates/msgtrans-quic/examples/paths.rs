@@ -1,7 +1,7 @@
 //! What each preset gives on the path that it is for: mebibytes a second one way, and milliseconds until a
 //! lone message is confirmed, through a bad network of this process.
 //!
-//! `cargo run --release -p msgtrans-quic --example paths`
+//! `cargo run --release -p msgtrans-quic --example paths [ROUNDS [PRESET]]`
 #![expect(clippy::print_stdout, reason = "a program that reports")]
 
 use std::error::Error;
@@ -33,8 +33,11 @@ struct Path {
 async fn main() -> Result<(), Box<dyn Error>> {
     let config = QuicServerConfig::new("127.0.0.1:0");
     println!("{}", config.offloads()?);
+    let mut args = std::env::args().skip(1);
+    let rounds = args.next().map_or(Ok(ROUNDS), |rounds| rounds.parse())?;
+    let only = args.next().map(|preset| preset.parse()).transpose()?;
     println!(
-        "path, preset: MiB/s and ms until confirmed in {ROUNDS} rounds, without the preset and with it"
+        "path, preset: MiB/s and ms until confirmed in {rounds} rounds, without the preset and with it"
     );
     let path = |name, preset, one_way, loss, messages| Path {
         name,
@@ -48,8 +51,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         path("100 ms", QuicPreset::Wan, 50, 0.0, 256),
         path("40 ms, 2 % lost", QuicPreset::Lossy, 20, 0.02, 48),
     ] {
+        if only.is_some_and(|only: QuicPreset| only != path.preset) {
+            continue;
+        }
         let mut rates = Vec::new();
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             let without = transfer(&path, None, round).await?;
             let with = transfer(&path, Some(path.preset), round).await?;
             rates.push(format!(

@@ -65,6 +65,17 @@ impl Protocol {
         }
     }
 
+    /// Whether so many of `all` requests may have been timed: each, and where packets change hands in process one in eight
+    /// of those that went past the session's task.
+    pub(super) fn may_time(&self, timed: u64, all: u64) -> bool {
+        let least = if self.capabilities.bytes {
+            all
+        } else {
+            all / 8
+        };
+        (least..=all).contains(&timed)
+    }
+
     /// A client that will dial `endpoint` and stay away when it is lost.
     pub(super) fn dial(&self, endpoint: &Endpoint) -> TransportClientBuilder {
         TransportClient::builder()

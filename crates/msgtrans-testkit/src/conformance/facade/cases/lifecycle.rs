@@ -190,7 +190,10 @@ async fn the_figures_are_true(protocol: Protocol) {
     assert!((1..=all).contains(&total.handling.count), "{total:?}");
     assert!(total.handling.p50 <= total.handling.p99 && total.handling.p99 <= total.handling.max);
     let total = client.stats();
-    assert_eq!(total.round_trip.count, REQUESTS);
+    assert!(
+        protocol.may_time(total.round_trip.count, REQUESTS),
+        "{total:?}"
+    );
     client.disconnect().await.expect("disconnected");
     until(|| server.stats().sessions == 0).await;
     assert_eq!(server.stats().sessions_closed, 1);

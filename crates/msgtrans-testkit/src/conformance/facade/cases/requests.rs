@@ -89,7 +89,8 @@ async fn a_thousand_requests_at_once_each_get_their_own_answer(protocol: Protoco
         outcome.expect("its own answer");
     }
     until(|| server.stats().requests_in == 1_000).await;
-    assert_eq!(client.stats().round_trip.count, 1_000);
+    let timed = client.stats().round_trip.count;
+    assert!(protocol.may_time(timed, 1_000), "{timed}");
     assert_eq!(client.session().expect("open").stats().requests_pending, 0);
 }
 

@@ -30,6 +30,12 @@ pub trait Actor: Unpin {
     /// Whether other tasks have left work, and more may be about to come: read once a poll, so it must be cheap.
     fn is_gathering(&self) -> bool;
 
+    /// Whether a pass may begin. Where it may not, the task is woken when it may.
+    fn may_begin(&mut self, cx: &mut Context<'_>) -> bool {
+        let _ = cx;
+        true
+    }
+
     /// Runs before the lanes of each pass.
     fn begin_pass(&mut self, cx: &mut Context<'_>);
 
@@ -127,6 +133,9 @@ impl<A: Actor> Future for Driver<A> {
         }
         self.yielded = false;
         for _ in 0..PASSES_MAX {
+            if !self.actor.may_begin(cx) {
+                return Poll::Pending;
+            }
             match self.pass(cx) {
                 Lane::Idle => return Poll::Pending,
                 Lane::Busy => {}

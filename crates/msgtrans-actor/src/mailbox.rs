@@ -266,6 +266,28 @@ impl<C, T> Mailbox<C, T> {
         true
     }
 
+    /// Leaves an item of `bytes` in front of everything, whatever the bounds say, and wakes nobody: the caller has kept
+    /// the actor from its work, and wakes it when it may begin. `false`: the actor has ended.
+    pub fn push_first(&self, item: T, bytes: usize) -> bool {
+        let mut inner = self.lock();
+        if inner.closed {
+            return false;
+        }
+        inner.items.push_front(item);
+        let held = inner.bytes + bytes;
+        inner.set_bytes(held);
+        self.signal(&inner, 0);
+        true
+    }
+
+    /// Wakes the actor, whatever it has been told.
+    pub fn wake(&self) {
+        let receiver = self.lock().receiver.clone();
+        if let Some(receiver) = receiver {
+            receiver.wake();
+        }
+    }
+
     /// Takes the oldest item that `may_go` out of the way; `size` must count as the senders did. The room is for
     /// whoever waits already.
     pub fn drop_oldest(

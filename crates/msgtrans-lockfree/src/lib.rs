@@ -6,6 +6,7 @@
 //! | [`LockFreeQueue`] | bounded or unbounded queue with an asynchronous wake for its one consumer | many push, one waits |
 //! | [`WakeCell`] | a waker that is registered once and woken at most once per look | many wake, one owner |
 //! | [`WriteToken`] | one writer at a time; a loser leaves a note instead of waiting | any thread |
+//! | [`OwnerToken`] | an owner's turn, which guests may take while it rests | one owner, many guests |
 //! | [`Counter`], [`Tally`], [`Gauge`], [`Histogram`] | numbers that hot paths write and reports read | any thread |
 //! | [`LockFreeStats`] | the bundle of them that describes message traffic | any thread |
 //!
@@ -20,6 +21,7 @@ mod counter;
 mod hash;
 mod histogram;
 mod map;
+mod owner_token;
 mod primitive;
 mod queue;
 mod stats;
@@ -38,6 +40,7 @@ pub use crate::{
     hash::{BuildKeyHasher, KeyHasher},
     histogram::{Histogram, HistogramSnapshot},
     map::LockFreeHashMap,
+    owner_token::OwnerToken,
     queue::{LockFreeQueue, PushError, Recv},
     stats::{LockFreeStats, StatsSnapshot},
     wake_cell::WakeCell,

@@ -6,14 +6,16 @@
 //! `map::reclaim`), so the models check what this crate builds on them; and the kernel's barrier is a fence.
 
 use crate::map::grace::Records;
-use crate::{Counter, Histogram, LockFreeHashMap, LockFreeQueue, PushError, WakeCell, WriteToken};
-use loom::sync::Arc;
-use loom::sync::Notify;
+use crate::{
+    Counter, Histogram, LockFreeHashMap, LockFreeQueue, OwnerToken, PushError, WakeCell, WriteToken,
+};
 use loom::sync::atomic::{
     AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
+use loom::sync::{Arc, Mutex, Notify};
 use loom::thread;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::{Context, Poll, Wake, Waker};
@@ -593,5 +595,158 @@ fn histogram_snapshot_that_counts_a_record_knows_its_extremes() {
         }
         recorder.join().unwrap();
         assert_eq!(histogram.snapshot().count(), 2);
+    });
+}
+
+// OwnerToken
+
+/// What owner and guests write to, digit by digit, and where guests leave what they could not write.
+struct Desk {
+    token: OwnerToken,
+    /// Relaxed, and added to by a load and a store: two at once, or one that does not come behind the last, lose a digit.
+    written: AtomicUsize,
+    left: Mutex<VecDeque<usize>>,
+    told: AtomicUsize,
+    owner: Mutex<Option<Waker>>,
+}
+
+impl Desk {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            token: OwnerToken::new(),
+            written: AtomicUsize::new(0),
+            left: Mutex::new(VecDeque::new()),
+            told: AtomicUsize::new(0),
+            owner: Mutex::new(None),
+        })
+    }
+
+    fn write(&self, digit: usize) {
+        self.written
+            .store(self.written.load(Relaxed) * 10 + digit, Relaxed);
+    }
+
+    fn register(&self, waker: &Waker) {
+        *self.owner.lock().unwrap() = Some(waker.clone());
+    }
+
+    fn wake(&self) {
+        let owner = self.owner.lock().unwrap().clone();
+        if let Some(owner) = owner {
+            owner.wake();
+        }
+    }
+
+    /// Writes the first half of a frame and leaves the second in front, or leaves it whole where it is not its turn.
+    fn send(&self, frame: [usize; 2]) {
+        let taken = self.token.take();
+        // Behind the taking: what the guest before left is to be written first.
+        if taken && self.told.load(Acquire) == 0 {
+            self.write(frame[0]);
+            let mut left = self.left.lock().unwrap();
+            left.push_front(frame[1]);
+            self.told.store(1, Release);
+            drop(left);
+            let _ = self.token.give_back();
+            self.wake();
+            return;
+        }
+        if taken && self.token.give_back() {
+            self.wake();
+        }
+        let mut left = self.left.lock().unwrap();
+        left.extend(frame);
+        let told = self.told.swap(1, Release) == 1;
+        drop(left);
+        if !told {
+            self.wake();
+        }
+    }
+
+    /// A pass of the owner, which keeps the turn while it has something to write; whether it may begin.
+    fn pass(&self, waker: &Waker) -> bool {
+        if !self.token.begin(|| self.register(waker)) {
+            return false;
+        }
+        let mut left = self.left.lock().unwrap();
+        let taken = std::mem::take(&mut *left);
+        self.told.store(0, Release);
+        drop(left);
+        for digit in taken {
+            self.write(digit);
+        }
+        self.token.lay_down();
+        true
+    }
+
+    /// Works until `digits` digits are written.
+    fn work(&self, digits: u32) -> usize {
+        block_on(poll_fn(|cx| {
+            self.register(cx.waker());
+            loop {
+                if !self.pass(cx.waker()) {
+                    return Poll::Pending;
+                }
+                // Behind the pass, so what was written before it is seen.
+                let written = self.written.load(Relaxed);
+                if written >= 10_usize.pow(digits - 1) {
+                    return Poll::Ready(written);
+                }
+                if self.told.load(Acquire) == 0 {
+                    return Poll::Pending;
+                }
+            }
+        }))
+    }
+}
+
+#[test]
+fn owner_token_guests_and_owner_write_whole_frames_one_by_one() {
+    model(3, || {
+        let desk = Desk::new();
+        let guests = [[1, 2], [3, 4]].map(|frame| {
+            let desk = desk.clone();
+            thread::spawn(move || desk.send(frame))
+        });
+        let written = desk.work(4);
+        assert!(matches!(written, 1234 | 3412), "{written}");
+        for guest in guests {
+            guest.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn owner_token_one_guest_keeps_its_order() {
+    model(3, || {
+        let desk = Desk::new();
+        let guest = {
+            let desk = desk.clone();
+            thread::spawn(move || {
+                desk.send([1, 2]);
+                desk.send([3, 4]);
+            })
+        };
+        assert_eq!(desk.work(4), 1234);
+        guest.join().unwrap();
+    });
+}
+
+#[test]
+fn owner_token_is_sealed_for_good() {
+    model(3, || {
+        let token = Arc::new(OwnerToken::new());
+        token.lay_down();
+        let guest = {
+            let token = token.clone();
+            thread::spawn(move || {
+                if token.take() {
+                    let _ = token.give_back();
+                }
+            })
+        };
+        token.seal();
+        guest.join().unwrap();
+        assert!(!token.take());
     });
 }

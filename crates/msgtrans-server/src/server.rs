@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::accept;
 use crate::admission::Addresses;
-use crate::broadcast::{Broadcast, BroadcastReport};
+use crate::broadcast::{BroadcastReport, Broadcasts, broadcast};
 use crate::builder::{ServerConfig, TransportServerBuilder};
 use crate::control::{self, Control, Ebb, ProcessStats};
 use crate::cores::{Cores, End};
@@ -84,6 +84,7 @@ pub(crate) struct Inner {
     pub(crate) events: EventSink,
     listeners: Mutex<Vec<Listening>>,
     pub(crate) sessions: LockFreeHashMap<SessionId, Session>,
+    broadcasts: Broadcasts,
     next_session: AtomicU64,
     /// Sessions that are open or about to open. Relaxed: the number is all there is.
     places: AtomicUsize,
@@ -197,6 +198,7 @@ impl<S: Schemes> TransportServer<S> {
             events,
             listeners: Mutex::new(listeners),
             sessions: LockFreeHashMap::new(),
+            broadcasts: Broadcasts::new(),
             next_session: AtomicU64::new(1),
             places: AtomicUsize::new(0),
             ebb: Ebb::default(),
@@ -430,23 +432,28 @@ impl<S: Schemes> TransportServer<S> {
     }
 
     /// Sends a one-way message to every session, encoded once per protocol. Waits for nobody: see
-    /// [`BroadcastReport`].
+    /// [`BroadcastReport`]. What one task sends to a session and what it broadcasts arrives in that order.
     ///
     /// # Errors
     /// The packet cannot be encoded.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves out the sessions that have not had their turn.
+    ///
+    /// # Cost
+    /// Idle sessions of TCP and Unix sockets: one write each, by this task, which lets others run between every 64 of
+    /// them. Others, and all in a run of broadcasts: a short lock and a wake; each session writes what has gathered.
     pub async fn broadcast(&self, mut packet: Packet) -> Result<BroadcastReport, TransportError> {
         packet.assign_id(|| 0);
-        let mut broadcast = Broadcast::new(packet.clone());
-        let mut failed = None;
-        self.inner.sessions.for_each(|_, session| {
-            if failed.is_none() {
-                failed = broadcast.send(session).err();
-            }
-        });
-        match failed {
-            Some(error) => Err(SendError::new(error, packet).into()),
-            None => Ok(broadcast.report()),
-        }
+        let inner = &*self.inner;
+        broadcast(
+            &inner.broadcasts,
+            &inner.sessions,
+            &inner.stats,
+            packet.clone(),
+        )
+        .await
+        .map_err(|error| SendError::new(error, packet).into())
     }
 
     /// The sessions that are open, in no order.

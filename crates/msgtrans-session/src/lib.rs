@@ -22,6 +22,7 @@ mod runtime;
 mod service;
 mod session;
 mod stats;
+mod turn;
 
 pub use actor::{Accepted, SessionActor, SessionTask, accept, connect};
 pub use closures::{MessageFn, RequestFn};
@@ -40,6 +41,7 @@ pub use runtime::{Handlers, SessionHooks, SessionRuntime};
 pub use service::{BoxFuture, LaneFuture, Service, service};
 pub use session::{Session, held_bytes, ring_when_held};
 pub use stats::{LatencyStats, RuntimeStats, SessionStats, TransportStats};
+pub use turn::Moment;
 
 /// Parts that fuzzers reach without a session around them. Not part of the interface.
 #[doc(hidden)]

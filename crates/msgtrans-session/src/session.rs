@@ -21,6 +21,7 @@ use crate::pass::{self, Offered};
 use crate::request::{RequestFuture, RequestTable};
 use crate::runtime::SessionRuntime;
 use crate::stats::{SessionCounters, SessionStats};
+use crate::turn::{Moment, Turn};
 
 /// What other tasks leave for a session.
 pub(crate) enum Outgoing {
@@ -77,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) deadlines_changed: AtomicBool,
     /// The ways past the task, where the peer is in this process.
     pub(crate) direct: Option<Box<Direct>>,
+    /// Who may write to the socket, where others than the task may.
+    pub(crate) turn: Option<Turn>,
     /// Unique in the process: recognises the session's own pass.
     pub(crate) key: u64,
     /// Bytes that the task has written down in [`HELD`], beside those of the mailbox. Written by the task alone.
@@ -122,6 +125,7 @@ impl Shared {
         info: ConnectionInfo,
         runtime: Arc<SessionRuntime>,
         direct: Option<Box<Direct>>,
+        turn: Option<Turn>,
     ) -> Self {
         Self {
             key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
@@ -146,6 +150,7 @@ impl Shared {
             end: Notify::new(),
             counters: SessionCounters::default(),
             direct,
+            turn,
         }
     }
 
@@ -599,6 +604,47 @@ impl Session {
         (self.shared.runtime.middleware.is_empty()
             && self.shared.runtime.config.compression.is_none())
         .then_some((framing, version))
+    }
+
+    /// Writes one frame that was encoded with this session's [`shared_framing`](Self::shared_framing) to the socket on
+    /// this thread, where the session is idle and its protocol a plain stream of bytes. Nobody is woken; what a full socket
+    /// leaves of the frame is written by the session's task before anything else. Returns how many bytes have gone; 0:
+    /// nothing was done, and [`try_send_encoded`](Self::try_send_encoded) is the way.
+    ///
+    /// Counted in [`stats`](Self::stats) here, and where all of `frame` has gone, in those of all sessions by the caller:
+    /// see [`RuntimeStats::wrote_past`](crate::RuntimeStats::wrote_past).
+    ///
+    /// # Cost
+    /// One system call.
+    pub fn try_write_encoded(&self, frame: &Bytes, now: Moment) -> usize {
+        let shared = &*self.shared;
+        let Some(turn) = &shared.turn else {
+            return 0;
+        };
+        let fits = frame.len() <= shared.peer_max_frame.load(Ordering::Relaxed) as usize;
+        if !fits || shared.mailbox.is_signalled() || !turn.token.take() {
+            return 0;
+        }
+        // Looked at again in the turn: what was left in the mailbox before, the rest of another broadcaster's frame too,
+        // is there still, or was taken by a pass, which laid the turn down only when it was written.
+        let count = if shared.mailbox.is_signalled() {
+            0
+        } else {
+            // An error is the task's to find and to report, like all that ends a session.
+            turn.write(frame, now).unwrap_or(0)
+        };
+        let whole = count == frame.len();
+        shared.counters.wrote_past(count, whole);
+        let rest = count > 0 && !whole;
+        if rest {
+            let item = Outgoing::Encoded(frame.slice(count..));
+            let bytes = item.bytes();
+            shared.mailbox.push_first(item, bytes);
+        }
+        if turn.token.give_back() || rest {
+            shared.mailbox.wake();
+        }
+        count
     }
 
     /// Queues one frame that was encoded with this session's [`shared_framing`](Self::shared_framing).

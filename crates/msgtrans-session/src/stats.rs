@@ -112,6 +112,14 @@ macro_rules! counters {
         }
 
         impl SessionCounters {
+            /// A broadcaster has written `bytes` of a frame. A frame of which something is left is counted when that is
+            /// taken from the mailbox.
+            #[inline]
+            pub(crate) fn wrote_past(&self, bytes: usize, whole: bool) {
+                add_own(&self.packets_out, u64::from(whole));
+                add_own(&self.bytes_out, bytes as u64);
+            }
+
             pub(crate) fn snapshot(&self) -> SessionStats {
                 SessionStats { $($name: self.$name.load(Ordering::Relaxed),)* ..SessionStats::default() }
             }
@@ -305,6 +313,17 @@ impl RuntimeStats {
         let past = PassCounts {
             packets_out: 1,
             bytes_out: bytes as u64,
+            ..PassCounts::default()
+        };
+        past.flush_past(self);
+    }
+
+    /// Data packets left past their sessions' tasks: see
+    /// [`Session::try_write_encoded`](crate::Session::try_write_encoded).
+    pub fn wrote_past(&self, packets: u64, bytes: u64) {
+        let past = PassCounts {
+            packets_out: packets,
+            bytes_out: bytes,
             ..PassCounts::default()
         };
         past.flush_past(self);

@@ -14,7 +14,7 @@ use msgtrans_core::{ConnectError, ConnectionInfo, PeerAddress, WireVersions};
 use msgtrans_transport::probe;
 use msgtrans_transport::socket::dial;
 use msgtrans_transport::{
-    BoxFuture, Connection, Connector, DialContext, ProtocolConfig, StreamConnection,
+    BoxFuture, Connection, Connector, DialContext, ProtocolConfig, SharedTcp, StreamConnection,
 };
 use tokio::net::TcpStream;
 
@@ -53,8 +53,9 @@ impl Connector for TcpClientConfig {
                     .await;
             }
             let info = ConnectionInfo::new(SCHEME, peer);
-            let connection = StreamConnection::new(stream, info, accept, context.limits, false)
-                .with_probe(&probe::TCP);
+            let connection =
+                StreamConnection::new(SharedTcp::new(stream), info, accept, context.limits, false)
+                    .with_probe(&probe::SHARED_TCP);
             Ok(Box::new(connection) as Box<dyn Connection>)
         })
     }

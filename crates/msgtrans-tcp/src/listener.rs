@@ -23,7 +23,7 @@ use msgtrans_transport::probe;
 use msgtrans_transport::socket::{TcpOptions, listen, listen_beside};
 use msgtrans_transport::{
     AcceptError, BoxFuture, Endpoint, Incoming, ListenContext, Listener, ProtocolConfig,
-    ServerProtocol, StreamConnection,
+    ServerProtocol, SharedTcp, StreamConnection,
 };
 use tokio::net::{TcpListener, TcpStream};
 
@@ -108,8 +108,14 @@ impl Listener for SocketListener {
             }));
         }
         let info = ConnectionInfo::new(SCHEME, peer);
-        let connection = StreamConnection::new(stream, info, self.accept, self.limits, false)
-            .with_probe(&probe::TCP);
+        let connection = StreamConnection::new(
+            SharedTcp::new(stream),
+            info,
+            self.accept,
+            self.limits,
+            false,
+        )
+        .with_probe(&probe::SHARED_TCP);
         Poll::Ready(Ok(Incoming::Connection(Box::new(connection))))
     }
 

@@ -1,14 +1,14 @@
 //! [`Connection`]: one established pipe to a peer, moving packets in batches.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use msgtrans_core::{CloseReason, ConnectionInfo, DecodeError, Limits, PacketBatch, WireVersion};
 use thiserror::Error;
 
 use crate::outbound::{Framing, OutboundBatch};
-use crate::shortcut::{Inlet, Shortcut};
+use crate::shortcut::{ByteWay, Inlet, Shortcut};
 
 /// What a [`Connection::poll_recv`] brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +132,12 @@ pub trait Connection: Send {
     /// The way into the peer's queue for tasks other than the session's, where the peer is in this process. Asked once,
     /// before the first poll.
     fn shortcut(&self) -> Option<Arc<dyn Shortcut>> {
+        None
+    }
+
+    /// The way onto the socket past the session's task, where whatever [`poll_send`](Self::poll_send) takes is on the
+    /// socket when it says so, and the connection writes nothing by itself. Asked once, before the first poll.
+    fn byte_way(&self) -> Option<Weak<dyn ByteWay>> {
         None
     }
 

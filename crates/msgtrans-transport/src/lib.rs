@@ -17,6 +17,7 @@ mod listener;
 mod outbound;
 pub mod probe;
 mod protocol;
+mod shared_stream;
 mod shortcut;
 pub mod socket;
 mod stream;
@@ -30,5 +31,8 @@ pub use protocol::{
     BoxFuture, Connector, DialContext, IntoConnector, IntoServerProtocol, ListenContext,
     ProtocolConfig, Schemes, ServerProtocol,
 };
-pub use shortcut::{Inlet, Shortcut};
+pub use shared_stream::SharedTcp;
+#[cfg(unix)]
+pub use shared_stream::SharedUnix;
+pub use shortcut::{ByteWay, Inlet, Shortcut};
 pub use stream::StreamConnection;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Weak;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
@@ -11,6 +12,8 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_util::io::poll_write_buf;
 
+use crate::shared_stream::SharedTcp;
+use crate::shortcut::ByteWay;
 use crate::socket::tcp_peer_gone;
 
 /// More may be taken in part. A poll knows then that the socket is full, where a try has to find out.
@@ -28,6 +31,8 @@ pub struct Probe<S> {
     /// Writes if it can be done now: [`WouldBlock`](io::ErrorKind::WouldBlock) says to poll, which stores the waker. It
     /// spares what a poll costs that does not have to wait.
     pub try_write: fn(&S, &[u8]) -> io::Result<usize>,
+    /// The way onto the stream past its connection: see [`Connection::byte_way`](crate::Connection::byte_way).
+    pub byte_way: fn(&S) -> Option<Weak<dyn ByteWay>>,
 }
 
 impl<S> Probe<S> {
@@ -36,6 +41,7 @@ impl<S> Probe<S> {
         peer_gone: |_| false,
         poll_readable: |_, _| Poll::Ready(()),
         try_write: |_, _| Err(io::ErrorKind::WouldBlock.into()),
+        byte_way: |_| None,
     };
 }
 
@@ -82,4 +88,13 @@ pub const TCP: Probe<TcpStream> = Probe {
     // An error is the read's to report.
     poll_readable: |stream, cx| stream.poll_read_ready(cx).map(drop),
     try_write: TcpStream::try_write,
+    byte_way: |_| None,
+};
+
+/// The same where others may write, too.
+pub const SHARED_TCP: Probe<SharedTcp> = Probe {
+    peer_gone: |stream| tcp_peer_gone(stream.socket()),
+    poll_readable: |stream, cx| (TCP.poll_readable)(stream.socket(), cx),
+    try_write: |stream, bytes| stream.socket().try_write(bytes),
+    byte_way: |stream| Some(stream.byte_way()),
 };

@@ -1,5 +1,6 @@
 //! [`Shortcut`] and [`Inlet`]: the ways past the two tasks of a session, where both ends are in one process.
 
+use std::io;
 use std::task::Waker;
 
 use msgtrans_core::Packet;
@@ -34,4 +35,16 @@ pub trait Inlet: Send + Sync {
     /// Whether it may take a one-way message; always the same. Of the others it takes nothing but responses, so that
     /// what it would give back need not be handed to it.
     fn takes_messages(&self) -> bool;
+}
+
+/// The way onto a connection's socket for others than the session's task.
+///
+/// A session lets one writer at a time take it, and only while everything that it wrote itself has been taken by the
+/// socket; what a write did not take is for the session to write next.
+pub trait ByteWay: Send + Sync {
+    /// Writes what the socket takes now.
+    ///
+    /// # Errors
+    /// The socket's own; [`WouldBlock`](io::ErrorKind::WouldBlock) where it takes nothing.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 }

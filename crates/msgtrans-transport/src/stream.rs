@@ -12,6 +12,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Weak;
 use std::task::{Context, Poll, ready};
 
 use bytes::BufMut;
@@ -26,6 +27,7 @@ use tokio_util::io::poll_read_buf;
 use crate::connection::{Connection, ConnectionError, Progress, Received};
 use crate::outbound::{Framing, OutboundBatch};
 use crate::probe::Probe;
+use crate::shortcut::ByteWay;
 
 /// Reads that bring no whole packet before a call lets others run: a peer that trickles must not hold the thread.
 const READS_MAX: usize = 16;
@@ -259,6 +261,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for StreamCo
 
     fn peer_gone(&self) -> bool {
         self.ended || (self.probe.peer_gone)(&self.stream)
+    }
+
+    fn byte_way(&self) -> Option<Weak<dyn ByteWay>> {
+        (self.probe.byte_way)(&self.stream)
     }
 
     fn info(&self) -> &ConnectionInfo {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use msgtrans_core::{ConnectError, ConnectionInfo, PeerAddress, WireVersions};
 use msgtrans_transport::{
-    BoxFuture, Connection, Connector, DialContext, ProtocolConfig, StreamConnection,
+    BoxFuture, Connection, Connector, DialContext, ProtocolConfig, SharedUnix, StreamConnection,
 };
 use tokio::net::UnixStream;
 use tokio::time::sleep;
@@ -45,8 +45,9 @@ impl Connector for UnixClientConfig {
             };
             let peer = PeerAddress::Local(self.path().to_string_lossy().into_owned());
             let info = ConnectionInfo::new(SCHEME, peer);
-            let connection = StreamConnection::new(stream, info, accept, context.limits, false)
-                .with_probe(&crate::PROBE);
+            let connection =
+                StreamConnection::new(SharedUnix::new(stream), info, accept, context.limits, false)
+                    .with_probe(&crate::PROBE);
             Ok(Box::new(connection) as Box<dyn Connection>)
         })
     }

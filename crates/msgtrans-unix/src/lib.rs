@@ -14,10 +14,9 @@ mod connector;
 mod listener;
 mod socket_file;
 
-use msgtrans_transport::Probe;
 use msgtrans_transport::socket::read_closed;
+use msgtrans_transport::{Probe, SharedUnix};
 use tokio::io::Interest;
-use tokio::net::UnixStream;
 
 pub use config::{UnixClientConfig, UnixServerConfig};
 
@@ -25,8 +24,9 @@ pub use config::{UnixClientConfig, UnixServerConfig};
 pub const SCHEME: &str = "unix";
 
 /// What a socket tells.
-const PROBE: Probe<UnixStream> = Probe {
-    peer_gone: |stream| read_closed(stream.ready(Interest::READABLE)),
-    poll_readable: |stream, cx| stream.poll_read_ready(cx).map(drop),
-    try_write: UnixStream::try_write,
+const PROBE: Probe<SharedUnix> = Probe {
+    peer_gone: |stream| read_closed(stream.socket().ready(Interest::READABLE)),
+    poll_readable: |stream, cx| stream.socket().poll_read_ready(cx).map(drop),
+    try_write: |stream, bytes| stream.socket().try_write(bytes),
+    byte_way: |stream| Some(stream.byte_way()),
 };

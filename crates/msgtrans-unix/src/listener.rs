@@ -16,7 +16,7 @@ use std::task::{Context, Poll, ready};
 use msgtrans_core::{BindError, ConnectionInfo, Limits, PeerAddress, WireVersions};
 use msgtrans_transport::{
     AcceptError, BoxFuture, Endpoint, Incoming, ListenContext, Listener, ProtocolConfig,
-    ServerProtocol, StreamConnection,
+    ServerProtocol, SharedUnix, StreamConnection,
 };
 use tokio::net::UnixListener;
 
@@ -70,8 +70,14 @@ impl Listener for UnixSocketListener {
         // The other end of a Unix socket has no name of its own.
         let peer = PeerAddress::Local(self.local.path().to_owned());
         let info = ConnectionInfo::new(SCHEME, peer);
-        let connection = StreamConnection::new(stream, info, self.accept, self.limits, false)
-            .with_probe(&crate::PROBE);
+        let connection = StreamConnection::new(
+            SharedUnix::new(stream),
+            info,
+            self.accept,
+            self.limits,
+            false,
+        )
+        .with_probe(&crate::PROBE);
         Poll::Ready(Ok(Incoming::Connection(Box::new(connection))))
     }
 

@@ -446,3 +446,24 @@ fn nothing_is_lost_between_threads() {
     });
     assert_eq!(total, 4 * EACH);
 }
+
+#[test]
+fn what_goes_first_is_taken_first_whatever_the_bounds_say_and_wakes_nobody_by_itself() {
+    let mailbox = small();
+    let wakes = actor(&mailbox);
+    for item in 1..=3 {
+        assert_eq!(mailbox.try_push(item, 1), Ok(()));
+    }
+    assert_eq!(wakes.count(), 1);
+    assert!(mailbox.push_first(0, 10));
+    assert_eq!(wakes.count(), 1);
+    mailbox.wake();
+    assert_eq!(wakes.count(), 2);
+    assert_eq!(take_all(&mailbox), [0, 1, 2, 3]);
+    assert!(mailbox.push_first(4, 1));
+    assert!(mailbox.is_signalled() && !mailbox.is_gathering());
+    mailbox.close();
+    assert!(!mailbox.push_first(5, 1));
+    mailbox.wake();
+    assert_eq!(wakes.count(), 2);
+}

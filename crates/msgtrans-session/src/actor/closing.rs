@@ -257,6 +257,9 @@ impl SessionActor {
         let leaving = matches!(self.phase, Phase::Leaving(_));
         self.phase = Phase::Done;
         let reason = self.fail_waiters(reason);
+        if let Some(turn) = &self.shared().turn {
+            turn.token.seal();
+        }
         discard(self.shared().mailbox.close());
         if self.announced && !leaving {
             self.tell_end(&reason);

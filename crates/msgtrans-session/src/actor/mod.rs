@@ -47,6 +47,7 @@ use crate::rate_limit::RateLimiter;
 use crate::runtime::SessionRuntime;
 use crate::service::LaneFuture;
 use crate::session::{Command, Commands, HELD, Outgoing, Session, Shared};
+use crate::turn::Turn;
 
 /// The future of a session; spawn it.
 pub type SessionTask = Driver<SessionActor>;
@@ -215,8 +216,9 @@ impl SessionActor {
         let heartbeat_ms = millis(runtime.config.heartbeat);
         let span = span(id, connection.info());
         let direct = connection.shortcut().map(Direct::new);
+        let turn = connection.byte_way().map(Turn::new);
         let info = connection.info().clone();
-        let shared = Arc::new(Shared::new(id, info, runtime, direct));
+        let shared = Arc::new(Shared::new(id, info, runtime, direct, turn));
         Self {
             session: Session { shared },
             progress: connection.progress(),
@@ -434,8 +436,22 @@ impl Actor for SessionActor {
     }
 
     #[inline]
+    fn may_begin(&mut self, cx: &mut Context<'_>) -> bool {
+        let shared = &self.session.shared;
+        let Some(turn) = &shared.turn else {
+            return true;
+        };
+        turn.token.begin(|| shared.mailbox.register(cx.waker()))
+    }
+
+    #[inline]
     fn begin_pass(&mut self, cx: &mut Context<'_>) {
         self.now = Instant::now();
+        if let Some(turn) = &self.session.shared.turn
+            && let Some(wrote) = turn.wrote()
+        {
+            self.wrote = wrote;
+        }
         if let Some(direct) = &self.session.shared.direct {
             let (came, went) = direct.begin_pass();
             // At the latest now.
@@ -554,6 +570,14 @@ impl Actor for SessionActor {
             let written = pass.is_none_or(|pass| !pass.has_out()) && !self.blocked;
             let handled = pass.is_none_or(|pass| !pass.has_messages());
             direct.end_pass(open && written, open && handled);
+        }
+        if let Some(turn) = &self.session.shared.turn
+            && matches!(self.phase, Phase::Open)
+            && self.settled
+            && !self.blocked
+            && self.pass.as_ref().is_none_or(|pass| !pass.has_out())
+        {
+            turn.token.lay_down();
         }
     }
 

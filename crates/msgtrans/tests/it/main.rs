@@ -2,6 +2,7 @@
 //! can show.
 
 mod abuse;
+mod broadcast;
 mod burst;
 mod churn;
 mod closing;

@@ -285,7 +285,7 @@ fn listen_at(
     joins: bool,
     shared: bool,
 ) -> io::Result<TcpListener> {
-    if shared && cfg!(not(unix)) {
+    if (joins || shared) && cfg!(not(unix)) {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
             "this system spreads no peers over several sockets of a port",

@@ -54,10 +54,27 @@ impl Earlier {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Wheel {
     slots: BTreeMap<u64, Vec<(u64, Waker)>>,
     next_ticket: u64,
+    /// The tick at which who sleeps wakes by itself, or has been told to. An alarm from there on needs nobody told, also
+    /// where it is the first, because those before it were cancelled: most alarms are.
+    wakes_at: u64,
+}
+
+impl Wheel {
+    /// Adds an alarm: its ticket, and whether who sleeps has to be told.
+    fn add(&mut self, tick: u64, waker: Waker) -> (u64, bool) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.slots.entry(tick).or_default().push((ticket, waker));
+        let earlier = tick < self.wakes_at;
+        if earlier {
+            self.wakes_at = tick;
+        }
+        (ticket, earlier)
+    }
 }
 
 #[derive(Debug)]
@@ -97,16 +114,8 @@ impl Timers {
     pub fn arm(&self, at: Instant, waker: Waker) -> TimerKey {
         let since = at.saturating_duration_since(self.shared.start);
         let tick = u64::try_from(since.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX);
-        let mut wheel = self.shared.lock();
-        let ticket = wheel.next_ticket;
-        wheel.next_ticket += 1;
-        let first = wheel
-            .slots
-            .first_key_value()
-            .is_none_or(|(first, _)| tick < *first);
-        wheel.slots.entry(tick).or_default().push((ticket, waker));
-        drop(wheel);
-        if first {
+        let (ticket, earlier) = self.shared.lock().add(tick, waker);
+        if earlier {
             self.shared.earlier.notify();
         }
         TimerKey { tick, ticket }
@@ -138,7 +147,11 @@ impl Shared {
     fn new(earlier: Earlier) -> Self {
         Self {
             start: Instant::now(),
-            wheel: Mutex::default(),
+            wheel: Mutex::new(Wheel {
+                slots: BTreeMap::new(),
+                next_ticket: 0,
+                wakes_at: u64::MAX,
+            }),
             earlier,
         }
     }
@@ -147,7 +160,7 @@ impl Shared {
         self.wheel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes every alarm of `wheel` that is due; returns when the next one is.
+    /// Takes every alarm of `wheel` that is due; returns when the next one is, until when the caller sleeps.
     fn take_due(&self, wheel: &mut Wheel, due: &mut Vec<Waker>) -> Option<Instant> {
         let now =
             u64::try_from(self.start.elapsed().as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX);
@@ -156,8 +169,10 @@ impl Shared {
         }
         // A deadline beyond what the clock can say is a year from now, and looked at again then.
         const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-        wheel.slots.first_key_value().map(|(tick, _)| {
-            let nanos = u128::from(*tick) * TICK.as_nanos();
+        let next = wheel.slots.first_key_value().map(|(tick, _)| *tick);
+        wheel.wakes_at = next.unwrap_or(u64::MAX);
+        next.map(|tick| {
+            let nanos = u128::from(tick) * TICK.as_nanos();
             u64::try_from(nanos)
                 .ok()
                 .and_then(|nanos| self.start.checked_add(Duration::from_nanos(nanos)))

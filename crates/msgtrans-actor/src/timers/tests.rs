@@ -187,3 +187,25 @@ fn where_the_clock_runs_a_thread_rings() {
 async fn where_the_clock_is_paused_a_task_rings() {
     assert!(Timers::start()._owner.is_some());
 }
+
+/// Each peer that comes in arms an alarm, and cancels it when it has spoken: who sleeps is told of the first of them alone.
+#[test]
+fn who_sleeps_is_told_of_what_comes_before_it_wakes_and_of_nothing_else() {
+    let shared = Shared::new(Earlier::Thread(Condvar::new()));
+    let mut wheel = shared.lock();
+    let far = 1 << 40;
+    let add = |wheel: &mut Wheel, tick| wheel.add(tick, Wakes::new().waker()).1;
+    assert!(add(&mut wheel, far + 9), "nobody wakes by itself");
+    assert!(!add(&mut wheel, far + 9));
+    assert!(add(&mut wheel, far + 2), "earlier");
+    wheel.slots.remove(&(far + 2));
+    assert!(!add(&mut wheel, far + 2), "it was told before");
+    assert!(!add(&mut wheel, far + 3));
+    assert!(add(&mut wheel, far + 1), "earlier still");
+    // It has looked, and sleeps until what is first now.
+    wheel.slots.retain(|tick, _| *tick == far + 9);
+    let next = shared.take_due(&mut wheel, &mut Vec::new());
+    assert!(next.is_some());
+    assert!(add(&mut wheel, far + 8));
+    assert!(!add(&mut wheel, far + 8));
+}

@@ -54,6 +54,10 @@ pub trait Actor: Unpin {
     /// Runs after the lanes of each pass, also when one of them panicked.
     fn end_pass(&mut self, cx: &mut Context<'_>);
 
+    /// The pass is over, and no lane panicked: until the next one may begin others may do of the actor's work what it
+    /// lets them.
+    fn rest(&mut self) {}
+
     /// A lane panicked with this message. The actor goes on and is expected to end itself; a panic while it does so
     /// ends it at once.
     fn panicked(&mut self, message: String);
@@ -107,7 +111,10 @@ impl<A: Actor> Driver<A> {
         }));
         self.actor.end_pass(cx);
         match outcome {
-            Ok(lane) => lane,
+            Ok(lane) => {
+                self.actor.rest();
+                lane
+            }
             Err(_) if self.panicked => Lane::Done,
             Err(payload) => {
                 self.panicked = true;

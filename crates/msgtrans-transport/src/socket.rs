@@ -316,6 +316,8 @@ fn listen_at(
     if shared {
         socket.set_reuse_port(true)?;
     }
+    #[cfg(unix)]
+    crate::make_room(&socket);
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     TcpListener::from_std(socket.into())
 }

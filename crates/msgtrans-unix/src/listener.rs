@@ -16,7 +16,7 @@ use std::task::{Context, Poll, ready};
 use msgtrans_core::{BindError, ConnectionInfo, Limits, PeerAddress, WireVersions};
 use msgtrans_transport::{
     AcceptError, BoxFuture, Endpoint, Incoming, ListenContext, Listener, ProtocolConfig,
-    ServerProtocol, SharedUnix, StreamConnection,
+    ServerProtocol, SharedUnix, StreamConnection, make_room,
 };
 use tokio::net::UnixListener;
 
@@ -39,6 +39,7 @@ impl ServerProtocol for UnixServerConfig {
             let (listener, file) = listen(self.path(), self.mode, self.backlog)
                 .await
                 .map_err(fail)?;
+            make_room(&listener);
             tracing::debug!(path = %self.path().display(), "listening");
             Ok(Box::new(UnixSocketListener {
                 _file: file,

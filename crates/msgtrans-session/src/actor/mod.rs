@@ -571,6 +571,12 @@ impl Actor for SessionActor {
             let handled = pass.is_none_or(|pass| !pass.has_messages());
             direct.end_pass(open && written, open && handled);
         }
+    }
+
+    /// Not behind a panic, which ends the session: the rest of a frame that a broadcaster could not write whole would come
+    /// behind its Goodbye.
+    #[inline]
+    fn rest(&mut self) {
         if let Some(turn) = &self.session.shared.turn
             && matches!(self.phase, Phase::Open)
             && self.settled

@@ -162,7 +162,7 @@ fn broadcasters_and_senders_beside_one_another_lose_nothing_and_keep_their_order
         for (session, client) in sessions.iter().zip(&clients) {
             until(|| session.stats().bytes_out == client.stats().bytes_in).await;
         }
-        let bytes = clients.iter().map(|client| client.stats().bytes_in).sum();
+        let bytes: u64 = clients.iter().map(|client| client.stats().bytes_in).sum();
         until(|| server.stats().bytes_out == bytes).await;
     });
 }

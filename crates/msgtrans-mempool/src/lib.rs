@@ -1,6 +1,7 @@
 //! Tiered buffer pool whose buffers come home when the last slice drops.
 //!
-//! Two things, one behind the other, and what the heap below them keeps ([`heap`]):
+//! Two things, one behind the other, and what the heap below them keeps ([`heap`]) and the
+//! kernel's table of descriptors has room for ([`descriptors`]):
 //!
 //! - [`worker`]: read buffers and out buffers from stacks of the thread's own. A buffer is taken and
 //!   given back within one pass of one thread, without a lock or an atomic.
@@ -30,6 +31,7 @@
 mod buffer;
 mod config;
 mod counting;
+pub mod descriptors;
 pub mod heap;
 mod memory;
 mod pool;

@@ -12,8 +12,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod connection;
-#[cfg(unix)]
-mod descriptors;
 mod endpoint;
 mod listener;
 mod outbound;
@@ -25,8 +23,6 @@ pub mod socket;
 mod stream;
 
 pub use connection::{Connection, ConnectionError, Progress, Received};
-#[cfg(unix)]
-pub use descriptors::make_room;
 pub use endpoint::{Endpoint, EndpointOptions, ParseEndpointError};
 pub use listener::{AcceptError, Handshake, Incoming, Listener};
 pub use outbound::{Confirmation, Confirmed, Encoder, Framing, OutboundBatch};

@@ -317,7 +317,7 @@ fn listen_at(
         socket.set_reuse_port(true)?;
     }
     #[cfg(unix)]
-    crate::make_room(&socket);
+    msgtrans_mempool::descriptors::reserve(std::os::fd::AsFd::as_fd(&socket));
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     TcpListener::from_std(socket.into())
 }

@@ -11,12 +11,13 @@
 )]
 
 use std::io;
+use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 
 use msgtrans_core::{BindError, ConnectionInfo, Limits, PeerAddress, WireVersions};
 use msgtrans_transport::{
     AcceptError, BoxFuture, Endpoint, Incoming, ListenContext, Listener, ProtocolConfig,
-    ServerProtocol, SharedUnix, StreamConnection, make_room,
+    ServerProtocol, SharedUnix, StreamConnection,
 };
 use tokio::net::UnixListener;
 
@@ -39,7 +40,7 @@ impl ServerProtocol for UnixServerConfig {
             let (listener, file) = listen(self.path(), self.mode, self.backlog)
                 .await
                 .map_err(fail)?;
-            make_room(&listener);
+            msgtrans_mempool::descriptors::reserve(listener.as_fd());
             tracing::debug!(path = %self.path().display(), "listening");
             Ok(Box::new(UnixSocketListener {
                 _file: file,

@@ -43,6 +43,21 @@ impl<S> Probe<S> {
         try_write: |_, _| Err(io::ErrorKind::WouldBlock.into()),
         byte_way: |_| None,
     };
+
+    /// Whether to read: pending where the last read was short (`drained`) and nothing has come since.
+    ///
+    /// The look costs less than a read that finds nothing, for which a buffer is leased. It stores the waker each time:
+    /// that it is the one that lies there already says nothing, because a wake-up under way for bytes that have been
+    /// read takes it. The caller forgets that the last read was short, so whoever is woken by the look reads at once; a
+    /// task that was woken for something else pays for the lease, and its read stores the waker too.
+    #[inline]
+    pub fn poll_behind(&self, drained: bool, stream: &S, cx: &mut Context<'_>) -> Poll<()> {
+        if drained {
+            (self.poll_readable)(stream, cx)
+        } else {
+            Poll::Ready(())
+        }
+    }
 }
 
 impl<S: AsyncWrite + Unpin> Probe<S> {

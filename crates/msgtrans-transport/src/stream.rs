@@ -101,15 +101,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamConnection<S> {
         cx: &mut Context<'_>,
         into: &mut PacketBatch,
     ) -> Poll<Result<usize, ConnectionError>> {
-        if std::mem::take(&mut self.drained)
-            && (self.probe.poll_readable)(&self.stream, cx).is_pending()
-        {
-            // The look costs less than a read that finds nothing, for which a buffer is leased. It stores the waker each
-            // time: that it is the one that lies there already says nothing, because a wake-up under way for bytes that
-            // have been read takes it. Whoever is woken by it reads at once; a task that was woken for something else pays
-            // for the lease, and its read finds nothing without a system call and stores the waker too.
-            return Poll::Pending;
-        }
+        let drained = std::mem::take(&mut self.drained);
+        ready!(self.probe.poll_behind(drained, &self.stream, cx));
         let stream = Pin::new(&mut self.stream);
         let (count, room) = match self.decoder.read_target() {
             ReadTarget::Direct(max) => {

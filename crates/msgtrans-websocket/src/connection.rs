@@ -387,12 +387,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WebSocketConnection<S> 
         cx: &mut Context<'_>,
         into: &mut PacketBatch,
     ) -> Poll<Result<usize, ConnectionError>> {
-        // As in `StreamConnection`: a look behind a short read, which stores the waker each time, and else a read.
-        if std::mem::take(&mut self.drained)
-            && (self.probe.poll_readable)(&self.stream, cx).is_pending()
-        {
-            return Poll::Pending;
-        }
+        let drained = std::mem::take(&mut self.drained);
+        ready!(self.probe.poll_behind(drained, &self.stream, cx));
         let stream = Pin::new(&mut self.stream);
         let direct = self.reader.direct_len();
         let (count, room) = if direct > 0 {

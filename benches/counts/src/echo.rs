@@ -1,16 +1,19 @@
-//! Echoes of a whole server over loopback; the client is a thread that writes a batch and reads it back, in one call
-//! each, so that nearly all that is counted is the server's.
+//! Echoes and one-way messages of a whole server over loopback; the client is a thread that writes a batch and reads what
+//! comes back, in one call each, so that nearly all that is counted is the server's.
 
 use crate::{BATCH, PAYLOAD};
 use bench_kit::frame::{self, HEADER_LEN, Header};
 use bench_kit::websocket::{self, BINARY, HEADER_MAX};
 use msgtrans::{Handler, HandlerError, Packet, Session, TransportServer};
+use msgtrans_lockfree::Counter;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use tokio::sync::oneshot;
 
 const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0xe8];
 const KEY: &str = "bXNndHJhbnMtYmVuY2gtMQ==";
+/// Batches of one-way messages in front of a request: as many as a read brings when nobody waits for answers.
+const BATCHES: u32 = 50;
 
 struct Echo;
 
@@ -18,6 +21,23 @@ impl Handler for Echo {
     async fn on_message(&self, session: &Session, packet: Packet) -> Result<(), HandlerError> {
         session.send(packet).await?;
         Ok(())
+    }
+}
+
+/// As `msgtrans serve --sink`.
+#[derive(Default)]
+struct Sink {
+    count: Counter,
+}
+
+impl Handler for Sink {
+    async fn on_message(&self, _: &Session, _: Packet) -> Result<(), HandlerError> {
+        self.count.add(1);
+        Ok(())
+    }
+
+    async fn on_request(&self, _: &Session, _: Packet) -> Result<Packet, HandlerError> {
+        Ok(Packet::response(self.count.get().to_be_bytes().to_vec()))
     }
 }
 
@@ -37,8 +57,23 @@ pub(crate) fn lone_ws(times: u32) -> Result<(), String> {
     serve("ws://127.0.0.1:0", 1, times)
 }
 
+/// One-way messages, and after some batches a request whose response carries their count.
+pub(crate) fn one_way(times: u32) -> Result<(), String> {
+    run("tcp://127.0.0.1:0", Sink::default(), move |url| {
+        sender(url, times)
+    })
+}
+
 /// `together` messages are written before the first of them is read back.
 fn serve(url: &str, together: usize, times: u32) -> Result<(), String> {
+    run(url, Echo, move |url| client(url, together, times))
+}
+
+fn run(
+    url: &str,
+    handler: impl Handler,
+    client: impl FnOnce(&str) -> io::Result<()> + Send + 'static,
+) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         // As `msgtrans serve` where nothing needs the timers.
         .enable_io()
@@ -47,7 +82,7 @@ fn serve(url: &str, together: usize, times: u32) -> Result<(), String> {
     runtime.block_on(async {
         let server = TransportServer::builder()
             .with_protocol(url)
-            .with_handler(Echo)
+            .with_handler(handler)
             .build()
             .await
             .map_err(|error| error.to_string())?;
@@ -57,13 +92,14 @@ fn serve(url: &str, together: usize, times: u32) -> Result<(), String> {
         let (done, ended) = oneshot::channel();
         std::thread::spawn(move || {
             // Who waits for it ends the process.
-            let _ = done.send(client(&url, together, times).map_err(|error| error.to_string()));
+            let _ = done.send(client(&url).map_err(|error| error.to_string()));
         });
         ended.await.map_err(|error| error.to_string())?
     })
 }
 
-fn client(url: &str, together: usize, times: u32) -> io::Result<()> {
+/// A connection that the server has welcomed, and whether it speaks WebSocket.
+fn connect(url: &str) -> io::Result<(TcpStream, bool)> {
     let (scheme, address) = url.split_once("://").unwrap_or_default();
     let ws = scheme == "ws";
     let address = address.trim_end_matches('/');
@@ -81,6 +117,28 @@ fn client(url: &str, together: usize, times: u32) -> io::Result<()> {
     if stream.read(&mut welcome)? < HEADER_LEN {
         return Err(io::Error::other("no Welcome"));
     }
+    Ok((stream, ws))
+}
+
+fn sender(url: &str, times: u32) -> io::Result<()> {
+    let (mut stream, _) = connect(url)?;
+    let batch: Vec<_> = (1..=BATCH).map(|id| message(false, id).0).collect();
+    let mut batches = batch.concat().repeat(BATCHES as usize);
+    batches.extend(header(frame::REQUEST, 1, 0).encode());
+    let mut response = [0; HEADER_LEN + size_of::<u64>()];
+    for turn in 1..=times / BATCHES {
+        stream.write_all(&batches)?;
+        stream.read_exact(&mut response)?;
+        let due = u64::from(turn * BATCHES * BATCH);
+        if response[HEADER_LEN..] != due.to_be_bytes() {
+            return Err(io::Error::other("another count than was sent"));
+        }
+    }
+    Ok(())
+}
+
+fn client(url: &str, together: usize, times: u32) -> io::Result<()> {
+    let (mut stream, ws) = connect(url)?;
     let (sent, due): (Vec<_>, Vec<_>) = (1..=BATCH).map(|id| message(ws, id)).unzip();
     let batches = sent.chunks(together).zip(due.chunks(together));
     let batches: Vec<_> = batches

@@ -18,13 +18,14 @@ const BATCH: u32 = 32;
 const PAYLOAD: usize = 64;
 
 /// What is counted, an operation each.
-const WORKS: [(&str, Work); 8] = [
+const WORKS: [(&str, Work); 9] = [
     ("encode a frame of 64 B", encoding),
     ("decode a frame of 64 B", decoding),
     ("queue push and pop", queue),
     ("mailbox push and take", mailbox),
     ("session echo of 64 B, tcp", echo::tcp),
     ("session echo of 64 B, ws", echo::ws),
+    ("session one-way of 64 B, tcp", echo::one_way),
     ("lone session echo of 64 B, tcp", echo::lone_tcp),
     ("lone session echo of 64 B, ws", echo::lone_ws),
 ];

@@ -3,7 +3,6 @@
 use std::future::pending;
 use std::num::{NonZeroU16, ParseIntError};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use msgtrans::tls::{Identity, ServerTls, SpkiPin};
@@ -12,6 +11,7 @@ use msgtrans::{
     Session, ShutdownReport, TcpServerConfig, ThreadPerCore, TransportServer,
     TransportServerBuilder, TransportStats, WebSocketServerConfig,
 };
+use msgtrans_lockfree::Counter;
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -305,32 +305,21 @@ impl Handler for Echo {
     }
 }
 
-/// Counts messages. Sessions on different threads count into different cache lines.
+/// Counts messages, each thread into a cache line of its own.
 #[derive(Debug, Default)]
 struct Sink {
-    counts: [Count; 16],
+    count: Counter,
 }
 
-/// Two cache lines, because processors fetch them in pairs.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Count(AtomicU64);
-
 impl Handler for Sink {
-    async fn on_message(&self, session: &Session, _: Packet) -> Result<(), HandlerError> {
-        let index = session.id().as_u64() as usize % self.counts.len();
-        // Relaxed: a session's request comes after its messages in the same task; nothing else is ordered by it.
-        self.counts[index].0.fetch_add(1, Ordering::Relaxed);
+    async fn on_message(&self, _: &Session, _: Packet) -> Result<(), HandlerError> {
+        self.count.add(1);
         Ok(())
     }
 
     async fn on_request(&self, _: &Session, _: Packet) -> Result<Packet, HandlerError> {
-        let count: u64 = self
-            .counts
-            .iter()
-            .map(|count| count.0.load(Ordering::Relaxed))
-            .sum();
-        Ok(Packet::response(count.to_be_bytes().to_vec()))
+        // A session's request comes after its messages in the same task, so they are in it.
+        Ok(Packet::response(self.count.get().to_be_bytes().to_vec()))
     }
 }
 

@@ -27,6 +27,10 @@ use crate::events::TransportEvent;
 use crate::pass::{self, BATCH_BYTES};
 use crate::request::Answered;
 
+/// Bytes of packets that are decoded before they are handled, where more has been read: the list of them stays in the
+/// nearest cache while it is filled and emptied. Small packets count for their 64 bytes there too.
+const RUN_BYTES: usize = 32 * 1024;
+
 /// Whether nothing is to be done with it but to hand it to who waits.
 fn is_plain_response(packet: &Packet) -> bool {
     packet.packet_type == PacketType::Response
@@ -48,7 +52,9 @@ impl SessionActor {
             } else if self.may_read() {
                 self.held_back = None;
                 let pass = self.pass.get_or_insert_with(pass::fresh);
-                let received = self.connection.poll_recv(cx, budget, &mut pass.batch);
+                let received =
+                    self.connection
+                        .poll_recv(cx, budget.min(RUN_BYTES), &mut pass.batch);
                 budget = budget.saturating_sub(pass.batch.bytes());
                 match received {
                     Poll::Pending => break,

@@ -109,6 +109,28 @@ pub fn find_tlv(mut tlvs: &[u8], tag: u8) -> Option<&[u8]> {
     None
 }
 
+/// Bytes of the Welcome of [`welcome_to`].
+pub const WELCOME_LEN: usize = HEADER_LEN + 11;
+
+/// The shortest Welcome that names the session, in answer to a whole Hello and nothing else.
+pub fn welcome_to(hello: &[u8], session: u64) -> Option<[u8; WELCOME_LEN]> {
+    let said = Header::decode(hello)?;
+    if said.version != 2 || said.packet_type != HELLO || said.frame_len() != hello.len() {
+        return None;
+    }
+    let header = Header {
+        version: 2,
+        packet_type: WELCOME,
+        payload_len: 11,
+        ..Header::default()
+    };
+    let mut out = [0; WELCOME_LEN];
+    out[..HEADER_LEN].copy_from_slice(&header.encode());
+    out[HEADER_LEN..HEADER_LEN + 3].copy_from_slice(&[7, 0, 8]);
+    out[HEADER_LEN + 3..].copy_from_slice(&session.to_be_bytes());
+    Some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +151,26 @@ mod tests {
         assert_eq!(header.encode(), by_hand);
         assert_eq!(Header::decode(&by_hand), Some(header));
         assert_eq!(Header::decode(&by_hand[..15]), None);
+    }
+
+    #[test]
+    fn a_hello_alone_is_welcomed_by_name() {
+        let header = Header {
+            version: 2,
+            packet_type: HELLO,
+            ..Header::default()
+        };
+        let mut hello = header.encode().to_vec();
+        let welcome = welcome_to(&hello, 0x0102).expect("a Hello");
+        let said = Header::decode(&welcome).expect("a header");
+        assert_eq!((said.version, said.packet_type), (2, WELCOME));
+        assert_eq!(said.frame_len(), welcome.len());
+        let session = 0x0102_u64.to_be_bytes();
+        assert_eq!(find_tlv(&welcome[HEADER_LEN..], 7), Some(&session[..]));
+        hello[2] = PING;
+        assert_eq!(welcome_to(&hello, 1), None);
+        hello[2] = HELLO;
+        assert_eq!(welcome_to(&[&hello[..], b"more"].concat(), 1), None);
     }
 
     #[test]

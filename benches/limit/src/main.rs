@@ -27,11 +27,11 @@ enum Kind {
     /// The same over a Unix socket
     Unix(UnixWork),
     /// The same frames inside WebSocket messages
-    Ws(Work),
+    Ws(Greets<Work>),
     /// Frames over TCP: each message goes to every connection, one write for each
     Fan(Port),
     /// Raw tokio: read, write back what was read; no frames
-    TokioRaw(Port),
+    TokioRaw(Greets<Port>),
     /// tokio and Framed, one `send` per message
     TokioFramed(Port),
     /// tokio and Framed, `feed` per message and one `flush` per batch
@@ -46,6 +46,15 @@ struct Role {
     /// Count one-way messages, answer each Request with the count (8 bytes, big-endian)
     #[arg(long)]
     sink: bool,
+}
+
+#[derive(Args)]
+struct Greets<A: Args> {
+    /// Answer a Hello, which is what a peer says first, with a Welcome
+    #[arg(long)]
+    greet: bool,
+    #[command(flatten)]
+    rest: A,
 }
 
 #[derive(Args)]
@@ -87,10 +96,21 @@ fn main() -> ExitCode {
         Kind::Unix(UnixWork { role, path }) => {
             server::unix(&path).and_then(|listener| frames(listener, &role))
         }
-        Kind::Ws(Work { role, port }) => server::tcp("ws", port.port)
-            .and_then(|listener| server::run(listener, ws::Ws { sink: role.sink })),
+        Kind::Ws(Greets { greet, rest }) => {
+            server::tcp("ws", rest.port.port).and_then(|listener| {
+                let sink = rest.role.sink;
+                server::run(
+                    listener,
+                    ws::Ws {
+                        sink,
+                        greet,
+                        sessions: 0,
+                    },
+                )
+            })
+        }
         Kind::Fan(Port { port }) => fan_out::run(port),
-        Kind::TokioRaw(Port { port }) => tokio_servers::raw(port),
+        Kind::TokioRaw(Greets { greet, rest }) => tokio_servers::raw(rest.port, greet),
         Kind::TokioFramed(Port { port }) => tokio_servers::framed(port, false),
         Kind::TokioFramedBatched(Port { port }) => tokio_servers::framed(port, true),
     };

@@ -1,6 +1,7 @@
 //! The same echo on one current-thread tokio runtime: raw, and through `Framed` in the two ways people write it.
 
-use bench_kit::{frame::HEADER_LEN, listen};
+use bench_kit::frame::{self, HEADER_LEN};
+use bench_kit::listen;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use std::io;
@@ -12,16 +13,32 @@ use tokio_util::codec::{Decoder, Encoder, Framed, LengthDelimitedCodec};
 const RAW_READ: usize = 4096;
 const FRAME_MAX: usize = 64 * 1024 * 1024;
 
-/// Reads and writes back what was read.
-pub(crate) fn raw(port: u16) -> io::Result<()> {
-    serve(port, |mut stream| async move {
-        let mut buffer = vec![0; RAW_READ];
-        loop {
-            match stream.read(&mut buffer).await {
-                Ok(0) | Err(_) => return,
-                Ok(len) => {
-                    if stream.write_all(&buffer[..len]).await.is_err() {
-                        return;
+/// Reads and writes back what was read; with `greet` a Hello comes first, and a Welcome goes back.
+pub(crate) fn raw(port: u16, greet: bool) -> io::Result<()> {
+    let mut session = 0;
+    serve(port, move |mut stream| {
+        session += 1;
+        async move {
+            let mut buffer = vec![0; RAW_READ];
+            if greet {
+                // A Hello is short and written at once: who sends it in parts is no load of ours.
+                let Ok(len) = stream.read(&mut buffer).await else {
+                    return;
+                };
+                let Some(welcome) = frame::welcome_to(&buffer[..len], session) else {
+                    return;
+                };
+                if stream.write_all(&welcome).await.is_err() {
+                    return;
+                }
+            }
+            loop {
+                match stream.read(&mut buffer).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(len) => {
+                        if stream.write_all(&buffer[..len]).await.is_err() {
+                            return;
+                        }
                     }
                 }
             }
@@ -60,9 +77,9 @@ async fn echo_batched(framed: &mut Framed<TcpStream, FrameCodec>) -> io::Result<
     Ok(())
 }
 
-fn serve<F, Fut>(port: u16, connection: F) -> io::Result<()>
+fn serve<F, Fut>(port: u16, mut connection: F) -> io::Result<()>
 where
-    F: Fn(TcpStream) -> Fut,
+    F: FnMut(TcpStream) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -2,7 +2,7 @@
 
 use crate::server::{FRAME_MAX, Reply, Service};
 use crate::tcp::{checked_header, count_response};
-use bench_kit::frame::{HEADER_LEN, ONE_WAY, REQUEST, RESPONSE};
+use bench_kit::frame::{self, HEADER_LEN, ONE_WAY, REQUEST, RESPONSE};
 use bench_kit::websocket::{self, BINARY, CLOSE, HEADER_MAX, Head, PING, PONG};
 use std::io;
 use std::ops::Range;
@@ -10,12 +10,17 @@ use std::ops::Range;
 /// Echo, or sink, inside WebSocket.
 pub(crate) struct Ws {
     pub(crate) sink: bool,
+    /// Whether a Hello comes first, and is answered with a Welcome.
+    pub(crate) greet: bool,
+    /// The sessions so far.
+    pub(crate) sessions: u64,
 }
 
 /// What a connection remembers.
 #[derive(Default)]
 pub(crate) struct State {
     upgraded: bool,
+    greeted: bool,
     count: u64,
 }
 
@@ -101,6 +106,15 @@ impl Service for Ws {
                 break;
             }
             match head.first {
+                BINARY if self.greet && !state.greeted => {
+                    let hello = &mut data[begin..end];
+                    websocket::apply_mask(hello, mask);
+                    self.sessions += 1;
+                    let welcome = frame::welcome_to(hello, self.sessions)
+                        .ok_or_else(|| refused("no Hello"))?;
+                    push(out, BINARY, &welcome);
+                    state.greeted = true;
+                }
                 BINARY if self.sink => {
                     let frame = &mut data[begin..end];
                     websocket::apply_mask(frame, mask);
@@ -160,6 +174,14 @@ impl Service for Ws {
 mod tests {
     use super::*;
 
+    fn echo(greet: bool) -> Ws {
+        Ws {
+            sink: false,
+            greet,
+            sessions: 0,
+        }
+    }
+
     #[test]
     fn upgrade_and_a_masked_echo_in_one_read() {
         let key = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -169,7 +191,7 @@ mod tests {
         data.extend([0x82, 0x80 | 18, 1, 2, 3, 4]);
         websocket::extend_masked(&mut data, &inner, mask);
         let (mut state, mut out) = (State::default(), Vec::new());
-        let (served, _) = Ws { sink: false }
+        let (served, _) = echo(false)
             .serve(&mut state, &mut data, &mut out)
             .expect("served");
         assert_eq!(served, data.len());
@@ -178,15 +200,35 @@ mod tests {
     }
 
     #[test]
+    fn a_hello_is_welcomed_once_where_peers_are_greeted() {
+        let mut state = State {
+            upgraded: true,
+            ..State::default()
+        };
+        let mut hello = [0; HEADER_LEN];
+        (hello[0], hello[2]) = (2, frame::HELLO);
+        let message = [&[0x82, 0x80 | 16, 0, 0, 0, 0], &hello[..]].concat();
+        let mut server = echo(true);
+        let mut out = Vec::new();
+        server
+            .serve(&mut state, &mut message.clone(), &mut out)
+            .expect("welcomed");
+        let welcome = frame::welcome_to(&hello, 1).expect("a Hello");
+        assert_eq!(out, [&[0x82, welcome.len() as u8], &welcome[..]].concat());
+        let again = server.serve(&mut state, &mut message.clone(), &mut Vec::new());
+        assert!(again.is_err());
+    }
+
+    #[test]
     fn a_message_that_is_not_exactly_one_frame_is_refused() {
         let mut state = State {
             upgraded: true,
-            count: 0,
+            ..State::default()
         };
         let inner = [1, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 3, 0, 0, b'h', b'i'];
         let mut data = [&[0x82, 0x80 | 18, 0, 0, 0, 0], &inner[..]].concat();
         assert!(
-            Ws { sink: false }
+            echo(false)
                 .serve(&mut state, &mut data, &mut Vec::new())
                 .is_err()
         );

@@ -2,15 +2,25 @@
 //! (P8 P10 P11).
 
 use super::{Case, Metric, Must, Suite, Work};
+use crate::servers::{Programs, Server};
 
-pub(super) const SUITE: Suite = Suite::of(|| {
-    vec![
-        idle("tcp", "tokio-raw"),
-        idle("ws", "limit"),
-        waves("tcp", "tokio-raw"),
-        waves("ws", "limit"),
-    ]
-});
+pub(super) const SUITE: Suite = Suite {
+    cases: || {
+        vec![
+            idle("tcp", "tokio-raw"),
+            idle("ws", "limit"),
+            greeted("tcp", TOKIO_GREETS),
+            greeted("ws", LIMIT_GREETS),
+            waves("tcp", "tokio-raw"),
+            waves("ws", "limit"),
+        ]
+    },
+    servers,
+};
+
+/// The references of [`idle`] that also read a Hello and write a Welcome, and nothing else of a handshake.
+const TOKIO_GREETS: &str = "tokio-greets";
+const LIMIT_GREETS: &str = "limit-greets";
 
 const CONNECTIONS: usize = 10_000;
 const MB: f64 = 1e6;
@@ -35,6 +45,27 @@ fn idle(scheme: &'static str, accept_reference: &'static str) -> Case {
         name: format!("{scheme} {CONNECTIONS} idle"),
         ..burst(scheme, accept_reference, 1, metrics)
     }
+}
+
+/// The same burst against references that greet: what two more system calls and the peer's answer cost is in both.
+fn greeted(scheme: &'static str, reference: &'static str) -> Case {
+    let accept = Metric::new("P10", "accept_us", "accept cpu us");
+    Case {
+        name: format!("{scheme} {CONNECTIONS} greeted"),
+        peers: false,
+        ..burst(scheme, reference, 1, vec![accept])
+    }
+}
+
+fn servers(programs: &Programs) -> Vec<Server> {
+    let limit = programs.folder.join("limit");
+    let greets = |name, args: &[&str]| Server::new(name, "v2", &limit, args);
+    vec![
+        greets(TOKIO_GREETS, &["tokio-raw", "--greet", "0"])
+            .for_cases(|case| case.reference == TOKIO_GREETS),
+        greets(LIMIT_GREETS, &["ws", "--greet", "--echo", "0"])
+            .for_cases(|case| case.reference == LIMIT_GREETS),
+    ]
 }
 
 fn waves(scheme: &'static str, reference: &'static str) -> Case {

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
+use msgtrans_mempool::heap;
 use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -76,6 +77,8 @@ fn bound(socket: UdpSocket, server: Option<ServerConfig>) -> io::Result<Bound> {
     config
         .max_udp_payload_size(DATAGRAM_MAX)
         .map_err(io::Error::other)?;
+    // quinn makes a block of each batch of datagrams that it reads, and lets go of it when their last byte is read.
+    heap::keep_bursts();
     let socket = Arc::new(Udp::new(socket)?);
     let runtime = Arc::new(TokioRuntime);
     let endpoint = Endpoint::new_with_abstract_socket(config, server, socket, runtime)?;

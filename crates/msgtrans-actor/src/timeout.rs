@@ -56,12 +56,13 @@ impl Timers {
     ///
     /// # Cost
     /// Nothing but `future` where it is ready at once; else an alarm.
-    pub async fn timeout<F: Future>(
+    // No async functions, which would hold `future` once more.
+    pub fn timeout<F: Future>(
         &self,
         wait: Duration,
         future: F,
-    ) -> Result<F::Output, Elapsed> {
-        self.bounded(move || after(wait), future).await
+    ) -> impl Future<Output = Result<F::Output, Elapsed>> {
+        self.bounded(move || after(wait), future)
     }
 
     /// The same up to a point in time.
@@ -71,12 +72,12 @@ impl Timers {
     ///
     /// # Cancel safety
     /// That of `future`.
-    pub async fn timeout_at<F: Future>(
+    pub fn timeout_at<F: Future>(
         &self,
         at: Instant,
         future: F,
-    ) -> Result<F::Output, Elapsed> {
-        self.bounded(move || at, future).await
+    ) -> impl Future<Output = Result<F::Output, Elapsed>> {
+        self.bounded(move || at, future)
     }
 
     /// Waits: `wait`, and up to a tick of 10 ms more.

@@ -53,6 +53,17 @@ pub struct ConnectionInfo {
 }
 
 impl ConnectionInfo {
+    /// Of nobody, over no protocol: what stands where there is nothing to tell.
+    pub const fn unknown() -> Self {
+        Self {
+            protocol: "",
+            peer: PeerAddress::Local(String::new()),
+            since: SystemTime::UNIX_EPOCH,
+            secure: false,
+            negotiated: None,
+        }
+    }
+
     /// An unencrypted connection of `protocol` to `peer`, from now on, with no version negotiated.
     pub fn new(protocol: &'static str, peer: PeerAddress) -> Self {
         Self {

@@ -205,10 +205,6 @@ impl Entrance {
 
 /// The task of a peer, from when it comes in until its session has ended: what was a handshake becomes the session in
 /// place, without a task of its own. As small as a session's, since the handshake is boxed and let go.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the session is what the task is for: the others are a moment's"
-)]
 enum Peer {
     Shaking {
         runtime: Arc<SessionRuntime>,
@@ -361,8 +357,9 @@ async fn in_turn(
         Ok(place) => Ok(place),
         Err(_) => {
             let from = Instant::now();
-            // Closed is what this semaphore never is; without a place the handshake would only be unbounded.
-            let place = timers.timeout(limit, handshakes.acquire()).await?;
+            // Closed is what this semaphore never is; without a place the handshake would only be unbounded. Boxed, as few
+            // wait: what each handshake holds is left as holes between the sessions of a burst.
+            let place = Box::pin(timers.timeout(limit, handshakes.acquire())).await?;
             since = after(since, from.elapsed());
             place
         }

@@ -157,7 +157,10 @@ impl Inlet for DirectInlet {
             (PacketType::Response, _) => {
                 // Ids are consecutive.
                 let timed = packet.message_id % TIMED_ONE_IN == 1;
-                let answered = shared.requests().respond_timed(packet)?;
+                let answered = match &mut *shared.requests() {
+                    Some(table) => table.respond_timed(packet)?,
+                    None => return Err(packet),
+                };
                 if timed && let Some(since) = answered.since {
                     stats.round_trips(Instant::now().saturating_duration_since(since), 1);
                 }

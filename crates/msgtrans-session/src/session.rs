@@ -10,7 +10,8 @@ use bytes::Bytes;
 use msgtrans_actor::{BellGuard, ByteAccount, Mailbox, PushError};
 use msgtrans_core::{
     CloseReason, Code, Compression, ConnectionInfo, EncodeError, Features, Goodbye, HEADER_LEN,
-    Packet, PacketType, SendError, SendErrorKind, SessionId, WireVersion, encoded_len,
+    Packet, PacketType, RequestError, SendError, SendErrorKind, SessionId, WireVersion,
+    encoded_len,
 };
 use msgtrans_transport::{Confirmation, Framing};
 use tokio::sync::Notify;
@@ -86,12 +87,13 @@ pub(crate) struct Shared {
     pub(crate) held: AtomicUsize,
     pub(crate) mailbox: Mailbox<Command, Outgoing>,
     pub(crate) counters: SessionCounters,
-    requests: Mutex<RequestTable>,
+    /// None before the first request: most sessions of a server never make one.
+    requests: Mutex<Option<Box<RequestTable>>>,
     next_id: AtomicU32,
     features: AtomicU32,
     /// A client learns its id from the Welcome.
     id: AtomicU64,
-    pub(crate) info: ConnectionInfo,
+    pub(crate) info: Box<ConnectionInfo>,
     /// The first GoAway or Goodbye of the peer.
     goodbye: OnceLock<Box<Goodbye>>,
     end: Notify,
@@ -122,7 +124,7 @@ static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
 impl Shared {
     pub(crate) fn new(
         id: SessionId,
-        info: ConnectionInfo,
+        info: Box<ConnectionInfo>,
         runtime: Arc<SessionRuntime>,
         direct: Option<Box<Direct>>,
         turn: Option<Turn>,
@@ -191,9 +193,33 @@ impl Shared {
         Features::from_bits(self.features.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn requests(&self) -> MutexGuard<'_, RequestTable> {
+    pub(crate) fn requests(&self) -> MutexGuard<'_, Option<Box<RequestTable>>> {
         // Nothing panics while the table is locked; if it ever did, the table would still be whole.
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The table for the first request, under its lock. Whoever ends the session knows the reason before it closes the
+    /// table under the same lock: it finds this table, or the reason is found here.
+    #[cold]
+    pub(crate) fn first_requests<'a>(
+        &self,
+        table: &'a mut Option<Box<RequestTable>>,
+    ) -> Result<&'a mut RequestTable, RequestError> {
+        match self.reason() {
+            Some(reason) => Err(RequestError::Closed(reason.clone())),
+            None => Ok(table.get_or_insert_default()),
+        }
+    }
+
+    /// Gives a request up; whether it was still without an answer.
+    pub(crate) fn abandon_request(&self, id: u32) -> bool {
+        let mut table = self.requests();
+        table.as_mut().is_some_and(|table| table.abandon(id))
+    }
+
+    /// Requests without an outcome that somebody has taken.
+    pub(crate) fn requests_pending(&self) -> usize {
+        self.requests().as_ref().map_or(0, |table| table.pending())
     }
 
     /// The reason why the session ends, from the moment it is known; the first one wins.
@@ -582,7 +608,7 @@ impl Session {
     /// What the session has done so far.
     pub fn stats(&self) -> SessionStats {
         let (queued, queued_bytes) = self.shared.mailbox.len();
-        let requests_pending = self.shared.requests().pending();
+        let requests_pending = self.shared.requests_pending();
         let counted = self.shared.counters.snapshot();
         let past = self.shared.past();
         SessionStats {

@@ -77,4 +77,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for TlsConne
     fn info(&self) -> &ConnectionInfo {
         self.0.info()
     }
+
+    fn take_info(&mut self) -> Box<ConnectionInfo> {
+        self.0.take_info()
+    }
 }

@@ -28,6 +28,35 @@ pub struct Progress {
     pub written: u64,
 }
 
+/// What a connection knows about its peer, until its session takes it to keep it.
+#[derive(Debug)]
+pub struct OwnInfo(Option<Box<ConnectionInfo>>);
+
+/// What is left in its place.
+static TAKEN: ConnectionInfo = ConnectionInfo::unknown();
+
+impl OwnInfo {
+    /// To be taken.
+    pub fn new(info: ConnectionInfo) -> Self {
+        Self(Some(Box::new(info)))
+    }
+
+    /// Of a connection that never tells.
+    pub const fn taken() -> Self {
+        Self(None)
+    }
+
+    /// For [`Connection::info`].
+    pub fn get(&self) -> &ConnectionInfo {
+        self.0.as_deref().unwrap_or(&TAKEN)
+    }
+
+    /// For [`Connection::take_info`].
+    pub fn take(&mut self) -> Box<ConnectionInfo> {
+        self.0.take().unwrap_or_else(|| Box::new(TAKEN.clone()))
+    }
+}
+
 /// How a connection failed. Each ends the session.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -147,6 +176,12 @@ pub trait Connection: Send {
         let _ = inlet;
     }
 
-    /// Who is at the other end, over which protocol.
+    /// Who is at the other end, over which protocol. Asked until it is [taken](Self::take_info).
     fn info(&self) -> &ConnectionInfo;
+
+    /// [`info`](Self::info), for the session to keep. Taken once, before the first poll: a connection whose own it is
+    /// ([`OwnInfo`]) then holds it no longer.
+    fn take_info(&mut self) -> Box<ConnectionInfo> {
+        Box::new(self.info().clone())
+    }
 }

@@ -22,7 +22,7 @@ mod shortcut;
 pub mod socket;
 mod stream;
 
-pub use connection::{Connection, ConnectionError, Progress, Received};
+pub use connection::{Connection, ConnectionError, OwnInfo, Progress, Received};
 pub use endpoint::{Endpoint, EndpointOptions, ParseEndpointError};
 pub use listener::{AcceptError, Handshake, Incoming, Listener};
 pub use outbound::{Confirmation, Confirmed, Encoder, Framing, OutboundBatch};

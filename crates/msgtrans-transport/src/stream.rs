@@ -24,7 +24,7 @@ use msgtrans_mempool::worker;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
-use crate::connection::{Connection, ConnectionError, Progress, Received};
+use crate::connection::{Connection, ConnectionError, OwnInfo, Progress, Received};
 use crate::outbound::{Framing, OutboundBatch};
 use crate::probe::Probe;
 use crate::shortcut::ByteWay;
@@ -33,7 +33,7 @@ use crate::shortcut::ByteWay;
 const READS_MAX: usize = 16;
 /// Bytes that a close reads and throws away, so that the peer's unread input does not turn the end into a reset that
 /// destroys the Goodbye.
-const LINGER_BYTES_MAX: u64 = 64 * 1024;
+const LINGER_BYTES_MAX: u32 = 64 * 1024;
 
 /// Frames back to back on a byte stream, as on TCP, TLS and Unix sockets.
 ///
@@ -44,7 +44,7 @@ pub struct StreamConnection<S: 'static> {
     stream: S,
     /// Boxed with what only moving sessions touch, so that the connection stays small in the session's task.
     decoder: Decoder,
-    info: ConnectionInfo,
+    info: OwnInfo,
     progress: Progress,
     /// Whether the stream keeps written bytes to itself until it is flushed.
     buffered: bool,
@@ -59,7 +59,7 @@ pub struct StreamConnection<S: 'static> {
 #[derive(Debug)]
 enum Closing {
     Shutdown,
-    Discard { left: u64 },
+    Discard { left: u32 },
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamConnection<S> {
@@ -76,7 +76,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamConnection<S> {
         Self {
             stream,
             decoder: Decoder::new(accept, limits).with_memory(worker::make_room),
-            info,
+            info: OwnInfo::new(info),
             progress: Progress::default(),
             buffered,
             version: None,
@@ -225,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for StreamCo
                         cx,
                         &mut buffer.bytes_mut().limit(*left as usize)
                     ))?;
-                    *left = left.saturating_sub(count as u64);
+                    *left = left.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
                     if count == 0 {
                         self.ended = true;
                     }
@@ -261,7 +261,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for StreamCo
     }
 
     fn info(&self) -> &ConnectionInfo {
-        &self.info
+        self.info.get()
+    }
+
+    fn take_info(&mut self) -> Box<ConnectionInfo> {
+        self.info.take()
     }
 }
 

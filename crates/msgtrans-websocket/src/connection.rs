@@ -22,7 +22,7 @@ use msgtrans_core::{
 };
 use msgtrans_mempool::worker;
 use msgtrans_transport::{
-    Connection, ConnectionError, Framing, OutboundBatch, Probe, Progress, Received,
+    Connection, ConnectionError, Framing, OutboundBatch, OwnInfo, Probe, Progress, Received,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
@@ -38,7 +38,7 @@ const READS_MAX: usize = 16;
 /// peer as much as it costs us, and nobody else anything.
 const CONTROL_FRAMES_MAX: usize = 256;
 /// Bytes that a close reads while it waits for the peer's Close frame.
-const LINGER_BYTES_MAX: usize = 64 * 1024;
+const LINGER_BYTES_MAX: u32 = 64 * 1024;
 /// Whole messages that are looked at before they are told apart; more gains nothing.
 const RUN_MAX: usize = 32;
 
@@ -53,7 +53,7 @@ pub struct WebSocketConnection<S: 'static> {
     reader: MessageReader,
     /// Bytes read that nobody has looked at yet; empty between reads unless a budget ran out.
     chunk: BytesMut,
-    info: ConnectionInfo,
+    info: OwnInfo,
     progress: Progress,
     accept: WireVersions,
     version: Option<WireVersion>,
@@ -95,7 +95,7 @@ enum Failure {
 enum Closing {
     Open,
     Flush,
-    AwaitPeer { left: usize },
+    AwaitPeer { left: u32 },
     Shutdown,
 }
 
@@ -124,7 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WebSocketConnection<S> 
             role,
             reader: MessageReader::new(role, message_limits(&limits)),
             chunk: early,
-            info,
+            info: OwnInfo::new(info),
             progress: Progress::default(),
             accept,
             version: None,
@@ -453,7 +453,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WebSocketConnection<S> 
     fn poll_peer_close(
         &mut self,
         cx: &mut Context<'_>,
-        left: &mut usize,
+        left: &mut u32,
     ) -> Poll<Result<(), ConnectionError>> {
         loop {
             while !self.chunk.is_empty() {
@@ -478,13 +478,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WebSocketConnection<S> 
             let count = match ready!(poll_read_buf(
                 stream,
                 cx,
-                &mut buffer.bytes_mut().limit(*left)
+                &mut buffer.bytes_mut().limit(*left as usize)
             )) {
                 // Without close_notify: nothing that is still read here counts, and the peer has gone.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
                 count => count?,
             };
-            *left = left.saturating_sub(count);
+            *left = left.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
             self.ended = count == 0;
             self.chunk = buffer.bytes_mut().split();
         }
@@ -633,7 +633,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for WebSocke
     }
 
     fn info(&self) -> &ConnectionInfo {
-        &self.info
+        self.info.get()
+    }
+
+    fn take_info(&mut self) -> Box<ConnectionInfo> {
+        self.info.take()
     }
 }
 

@@ -134,28 +134,34 @@ impl Listener for WebSocketListener {
 }
 
 /// From a socket to a connection. The server bounds the time and the number of these.
-async fn accept(
-    stream: TcpStream,
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async function would hold what it was given twice, and peers that have said nothing are many"
+)]
+fn accept(
+    mut stream: TcpStream,
     peer: PeerAddress,
     shared: Arc<Shared>,
-) -> Result<Box<dyn Connection>, ConnectError> {
-    #[cfg(feature = "tls")]
-    if let Some(config) = shared.tls.clone() {
-        first_bytes(&stream).await;
-        // Boxed: peers that have said nothing are many, and what they cost stays as holes between the sessions of a burst.
-        return Box::pin(accept_tls(config, stream, peer, shared)).await;
+) -> impl Future<Output = Result<Box<dyn Connection>, ConnectError>> + Send {
+    async move {
+        #[cfg(feature = "tls")]
+        if let Some(config) = shared.tls.clone() {
+            first_bytes(&stream).await;
+            // Boxed: peers that have said nothing are many, and what they cost stays as holes between the sessions of a
+            // burst.
+            return Box::pin(accept_tls(config, stream, peer, shared)).await;
+        }
+        let upgraded = upgrade::accept(&mut stream, &peer, &shared.policy).await?;
+        let info = ConnectionInfo::new(SCHEME, peer);
+        Ok(connection(
+            stream,
+            upgraded,
+            info,
+            &shared,
+            false,
+            &probe::TCP,
+        ))
     }
-    let mut stream = stream;
-    let upgraded = upgrade::accept(&mut stream, &peer, &shared.policy).await?;
-    let info = ConnectionInfo::new(SCHEME, peer);
-    Ok(connection(
-        stream,
-        upgraded,
-        info,
-        &shared,
-        false,
-        &probe::TCP,
-    ))
 }
 
 #[cfg(feature = "tls")]

@@ -238,9 +238,10 @@ pub struct MessageReader {
     /// The kind of the data message under way, if one is.
     message: Option<MessageKind>,
     /// Frames of that message so far.
-    fragments: usize,
+    fragments: u32,
     body: BytesMut,
-    control: BytesMut,
+    /// What has come of a control frame, where one is under way.
+    control: Option<Box<BytesMut>>,
     utf8: Utf8Validator,
 }
 
@@ -258,7 +259,7 @@ impl MessageReader {
             message: None,
             fragments: 0,
             body: BytesMut::new(),
-            control: BytesMut::new(),
+            control: None,
             utf8: Utf8Validator::default(),
         }
     }
@@ -576,7 +577,7 @@ impl MessageReader {
             }
             self.fragments = self.fragments.saturating_add(1);
             let max = self.limits.message_bytes_max.max(FRAGMENT_BUDGET_MIN) / FRAGMENT_OVERHEAD;
-            if self.fragments > max {
+            if self.fragments as usize > max {
                 return Err(MessageError::TooManyFragments { max });
             }
         }
@@ -598,7 +599,7 @@ impl MessageReader {
         };
         let (input, _) = input.split_at(frame.remaining.min(input.len()));
         let target = if frame.opcode.is_control() {
-            &mut self.control
+            self.control.get_or_insert_default()
         } else {
             let total = self.body.len().saturating_add(frame.remaining);
             worker::make_room(&mut self.body, input.len(), total);
@@ -617,7 +618,7 @@ impl MessageReader {
         };
         let control = frame.opcode.is_control();
         let buffer = if control {
-            &mut self.control
+            self.control.get_or_insert_default()
         } else {
             &mut self.body
         };
@@ -644,7 +645,8 @@ impl MessageReader {
             return Ok(None);
         };
         if frame.opcode.is_control() {
-            let payload = std::mem::take(&mut self.control).freeze();
+            let payload = self.control.take().map(|control| *control);
+            let payload = payload.unwrap_or_default().freeze();
             let kind = self.whole_frame(frame.opcode, &payload)?;
             return Ok(Some((kind, payload)));
         }

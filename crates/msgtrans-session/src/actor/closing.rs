@@ -63,7 +63,7 @@ impl SessionActor {
             return;
         }
         if let Phase::Opening(_) = self.phase
-            && self.wire.is_none()
+            && self.version.is_none()
         {
             return self.drop_connection(reason);
         }
@@ -145,7 +145,11 @@ impl SessionActor {
             direct.seal();
             self.connection.set_inlet(None);
         }
-        let wakers = self.shared().requests().close(&reason);
+        let wakers = match &mut *self.shared().requests() {
+            Some(table) => table.close(&reason),
+            // Who asks from here on finds the reason before there is a table.
+            None => Vec::new(),
+        };
         for waker in wakers {
             waker.wake();
         }
@@ -214,10 +218,7 @@ impl SessionActor {
         *self.pass().out_mut() = None;
         self.incomplete = 0;
         self.blocked = false;
-        self.connection = Box::new(super::gone::Gone::new(
-            self.session.info().clone(),
-            self.connection.progress(),
-        ));
+        self.connection = Box::new(super::gone::Gone::new(self.connection.progress()));
         // Before the session goes out of sight: what nobody can find must not count as held.
         self.note_held(0);
         if !self.announced {

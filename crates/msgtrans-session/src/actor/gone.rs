@@ -14,17 +14,22 @@ use std::io;
 use std::task::{Context, Poll};
 
 use msgtrans_core::{CloseReason, ConnectionInfo, Limits, PacketBatch, WireVersion};
-use msgtrans_transport::{Connection, ConnectionError, Framing, OutboundBatch, Progress, Received};
+use msgtrans_transport::{
+    Connection, ConnectionError, Framing, OutboundBatch, OwnInfo, Progress, Received,
+};
 
 /// A closed connection: descriptors and buffers are given back while the handler still hears of the end.
 pub(super) struct Gone {
-    info: ConnectionInfo,
+    info: OwnInfo,
     progress: Progress,
 }
 
 impl Gone {
-    pub(super) fn new(info: ConnectionInfo, progress: Progress) -> Self {
-        Self { info, progress }
+    pub(super) fn new(progress: Progress) -> Self {
+        Self {
+            info: OwnInfo::taken(),
+            progress,
+        }
     }
 }
 
@@ -69,6 +74,6 @@ impl Connection for Gone {
     }
 
     fn info(&self) -> &ConnectionInfo {
-        &self.info
+        self.info.get()
     }
 }

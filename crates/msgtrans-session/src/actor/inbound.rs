@@ -398,7 +398,9 @@ impl SessionActor {
     }
 
     fn respond(&mut self, packet: Packet) {
-        let answered = self.session.shared.requests().respond(packet);
+        let mut table = self.session.shared.requests();
+        let answered = table.as_mut().and_then(|table| table.respond(packet));
+        drop(table);
         if let Some(since) = answered.as_ref().and_then(|answered| answered.since) {
             let taken = self.now.saturating_duration_since(since);
             self.runtime().stats.round_trips(taken, 1);
@@ -407,7 +409,9 @@ impl SessionActor {
     }
 
     fn fail_request(&mut self, id: u32, error: RequestError) {
-        let answered = self.session.shared.requests().fail(id, error);
+        let mut table = self.session.shared.requests();
+        let answered = table.as_mut().and_then(|table| table.fail(id, error));
+        drop(table);
         self.wake_asker(answered);
     }
 
@@ -441,7 +445,7 @@ impl SessionActor {
         {
             let counts = &mut pass.counts;
             counts.packets_in = counts.packets_in.wrapping_add(1);
-            match table.respond(packet) {
+            match table.as_mut().and_then(|table| table.respond(packet)) {
                 Some(answered) => {
                     if answered.since != same {
                         if let Some(since) = same {

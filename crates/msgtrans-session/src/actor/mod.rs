@@ -57,8 +57,9 @@ pub struct SessionActor {
     session: Session,
     connection: Box<dyn Connection>,
     phase: Phase,
-    /// How packets are framed; known with the wire version.
-    wire: Option<(Framing, WireVersion)>,
+    /// How packets are framed; of use once the wire version is known.
+    framing: Framing,
+    version: Option<WireVersion>,
     /// Whether the connection knows the wire version: a listen-first peer's is decided by whoever writes first.
     settled: bool,
     /// Whether the last write did not take everything.
@@ -197,7 +198,7 @@ pub fn connect(
         decision: None,
     };
     let mut actor = SessionActor::new(runtime, connection, SessionId::new(0), opening, now);
-    let version = actor.connection.info().negotiated.unwrap_or(match wire {
+    let version = actor.session.info().negotiated.unwrap_or(match wire {
         WireVersions::V1 => WireVersion::V1,
         WireVersions::V2 | WireVersions::Any => WireVersion::V2,
     });
@@ -208,7 +209,7 @@ pub fn connect(
 impl SessionActor {
     fn new(
         runtime: Arc<SessionRuntime>,
-        connection: Box<dyn Connection>,
+        mut connection: Box<dyn Connection>,
         id: SessionId,
         opening: Opening,
         now: Instant,
@@ -217,14 +218,16 @@ impl SessionActor {
         let span = span(id, connection.info());
         let direct = connection.shortcut().map(Direct::new);
         let turn = connection.byte_way().map(Turn::new);
-        let info = connection.info().clone();
+        let progress = connection.progress();
+        let info = connection.take_info();
         let shared = Arc::new(Shared::new(id, info, runtime, direct, turn));
         Self {
             session: Session { shared },
-            progress: connection.progress(),
+            progress,
             connection,
             phase: Phase::Opening(Box::new(opening)),
-            wire: None,
+            framing: Framing::Packets,
+            version: None,
             settled: false,
             blocked: false,
             announced: false,
@@ -268,10 +271,18 @@ impl SessionActor {
     /// Packets can be framed from here on. Before the first pass there is none to tell.
     fn set_wire(&mut self, version: WireVersion) {
         self.watched = false;
-        self.wire = Some((self.connection.framing(), version));
+        self.framing = self.connection.framing();
+        self.version = Some(version);
+        let wire = self.wire();
         if let Some(pass) = &mut self.pass {
-            pass.wire(self.wire);
+            pass.wire(wire);
         }
+    }
+
+    /// How packets are framed, once that is known.
+    #[inline]
+    fn wire(&self) -> Option<(Framing, WireVersion)> {
+        Some((self.framing, self.version?))
     }
 
     /// What is at hand. Each pass begins with one, so none is made here.
@@ -280,7 +291,7 @@ impl SessionActor {
     }
 
     fn is_v2(&self) -> bool {
-        matches!(self.wire, Some((_, WireVersion::V2)))
+        self.version == Some(WireVersion::V2)
     }
 
     /// Adds a frame of the session's own to the pass.
@@ -354,7 +365,7 @@ impl SessionActor {
         if !working
             && quiet
             && !self.shared().mailbox.is_signalled()
-            && self.shared().requests().pending() == 0
+            && self.shared().requests_pending() == 0
         {
             self.begin_close(CloseReason::local(code, reason), true);
         }
@@ -473,7 +484,7 @@ impl Actor for SessionActor {
         let mut pass = self.pass.take().unwrap_or_else(pass::fresh);
         pass.begin(
             self.session.shared.key,
-            self.wire,
+            self.wire(),
             matches!(self.phase, Phase::Open),
         );
         self.pass = Some(pass);
@@ -596,7 +607,7 @@ impl Actor for SessionActor {
         // The lanes may be half-way through anything: they are not polled again.
         self.lanes = None;
         let mut pass = self.pass.take().unwrap_or_else(pass::fresh);
-        pass.begin(self.session.shared.key, self.wire, false);
+        pass.begin(self.session.shared.key, self.wire(), false);
         self.pass = Some(pass);
         self.begin_close(
             CloseReason::local(Code::HANDLER_FAILED, "the handler panicked"),

@@ -41,7 +41,7 @@ impl SessionActor {
                 *said_hello = true;
                 return self.dialled();
             }
-            Role::Server if self.connection.info().negotiated == Some(WireVersion::V1) => {
+            Role::Server if self.session.info().negotiated == Some(WireVersion::V1) => {
                 // The protocol has decided before any frame, and a version 1 peer may only listen.
                 let terms = Terms::v1(&self.runtime().config);
                 self.decide(terms, None, None, true);

@@ -99,19 +99,23 @@ impl SessionActor {
         let new = changed.load(Ordering::Acquire) && changed.swap(false, Ordering::AcqRel);
         if new || self.alarm.is_none_or(|(armed, _)| armed <= self.now) {
             let mut table = self.session.shared.requests();
-            if new {
-                // One look at the clock for all requests of a pass. Not `now`, which a handler may have left behind.
-                table.start_clocks(Instant::now());
-            }
-            at = match (at, table.earliest()) {
-                (Some(at), Some(requests)) if !matches!(self.phase, Phase::Done) => {
-                    Some(at.min(requests))
+            // Without a table there never was a request; the first one says that deadlines have changed.
+            if let Some(table) = &mut *table {
+                if new {
+                    // One look at the clock for all requests of a pass. Not `now`, which a handler may have left behind.
+                    table.start_clocks(Instant::now());
                 }
-                _ => at,
-            };
-            // Under the lock under which it was looked at: a request that goes past this task was seen here, or sees this.
-            if let Some(at) = at {
-                table.set_looks_at(at);
+                at = match (at, table.earliest()) {
+                    (Some(at), Some(requests)) if !matches!(self.phase, Phase::Done) => {
+                        Some(at.min(requests))
+                    }
+                    _ => at,
+                };
+                // Under the lock under which it was looked at: a request that goes past this task was seen here, or sees
+                // this.
+                if let Some(at) = at {
+                    table.set_looks_at(at);
+                }
             }
         }
         let Some(at) = at else { return };
@@ -124,8 +128,10 @@ impl SessionActor {
         if let Some(waker) = &self.waker {
             let key = self.runtime().timers.arm(at, waker.clone());
             self.alarm = Some((at, key));
-            if self.shared().direct.is_some() {
-                self.shared().requests().set_looks_at(at);
+            if self.shared().direct.is_some()
+                && let Some(table) = &mut *self.shared().requests()
+            {
+                table.set_looks_at(at);
             }
         }
     }
@@ -207,7 +213,8 @@ impl SessionActor {
     }
 
     fn expire_requests(&mut self) {
-        let mut table = self.session.shared.requests();
+        let mut requests = self.session.shared.requests();
+        let Some(table) = &mut *requests else { return };
         let expired = table.expired(self.now);
         let mut wakers = Vec::new();
         for id in &expired {
@@ -215,7 +222,7 @@ impl SessionActor {
                 wakers.extend(answered.waker);
             }
         }
-        drop(table);
+        drop(requests);
         for waker in wakers {
             waker.wake();
         }

@@ -95,7 +95,12 @@ impl RequestFuture {
         let waker = Some(cx.waker().clone());
         // A request that goes past the task begins its time here, which costs a look at the clock and spares a pass.
         let now = shared.direct().map(|_| Instant::now());
-        let inserted = shared.requests().insert_running(timeout, max, waker, now);
+        let inserted = match &mut *shared.requests() {
+            Some(table) => table.insert_running(timeout, max, waker, now),
+            none => shared
+                .first_requests(none)?
+                .insert_running(timeout, max, waker, now),
+        };
         let (id, timed) = inserted?;
         self.id = id;
         packet.packet_type = PacketType::Request;
@@ -139,7 +144,7 @@ impl RequestFuture {
                 },
             },
         };
-        shared.requests().abandon(id);
+        shared.abandon_request(id);
         Err(refused.into())
     }
 
@@ -171,7 +176,7 @@ impl RequestFuture {
             }
             Err(error) => {
                 if let Some(session) = &self.session {
-                    session.shared.requests().abandon(self.id);
+                    session.shared.abandon_request(self.id);
                 }
                 let late = matches!(error.kind(), SendErrorKind::Timeout(_))
                     && since.elapsed() >= self.timeout;
@@ -190,7 +195,13 @@ impl RequestFuture {
         let Some(session) = &self.session else {
             return Poll::Pending;
         };
-        let answer = session.shared.requests().poll(self.id, cx);
+        let mut requests = session.shared.requests();
+        // There is a table, as the request was put into it.
+        let Some(table) = &mut *requests else {
+            return Poll::Pending;
+        };
+        let answer = table.poll(self.id, cx);
+        drop(requests);
         if answer.is_ready() {
             self.stage = Stage::Over;
         }
@@ -245,7 +256,7 @@ impl RequestFuture {
     #[cold]
     fn give_up(&mut self) {
         if let Some(session) = &self.session {
-            let waiting = session.shared.requests().abandon(self.id);
+            let waiting = session.shared.abandon_request(self.id);
             if waiting && self.stage == Stage::Waiting {
                 session.shared.mailbox.command(Command::Cancel(self.id));
             }

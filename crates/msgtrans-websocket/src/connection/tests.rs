@@ -571,5 +571,5 @@ fn a_confirmation_is_completed_with_its_bytes() {
 #[test]
 fn an_idle_connection_is_small() {
     let size = size_of::<WebSocketConnection<tokio::net::TcpStream>>();
-    assert!(size <= 368, "{size} bytes");
+    assert!(size <= 272, "{size} bytes");
 }

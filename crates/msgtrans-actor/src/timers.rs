@@ -54,9 +54,31 @@ impl Earlier {
     }
 }
 
+/// The alarms of one tick, in the order of their tickets. One that is cancelled leaves its place, so that the others keep
+/// theirs and are found by halves: a burst of peers arms a thousand for one tick, and cancels them all.
+#[derive(Debug, Default)]
+struct Slot {
+    alarms: Vec<(u64, Option<Waker>)>,
+    /// Those that are not cancelled.
+    live: usize,
+}
+
+impl Slot {
+    fn take(&mut self, ticket: u64) -> Option<Waker> {
+        let at = self.alarms.binary_search_by_key(&ticket, |alarm| alarm.0);
+        let waker = self.alarms.get_mut(at.ok()?)?.1.take()?;
+        self.live -= 1;
+        // Each look over all places is paid for by as many cancels.
+        if self.alarms.len() > 2 * self.live + 8 {
+            self.alarms.retain(|(_, waker)| waker.is_some());
+        }
+        Some(waker)
+    }
+}
+
 #[derive(Debug)]
 struct Wheel {
-    slots: BTreeMap<u64, Vec<(u64, Waker)>>,
+    slots: BTreeMap<u64, Slot>,
     next_ticket: u64,
     /// The tick at which who sleeps wakes by itself, or has been told to. An alarm from there on needs nobody told, also
     /// where it is the first, because those before it were cancelled: most alarms are.
@@ -68,7 +90,9 @@ impl Wheel {
     fn add(&mut self, tick: u64, waker: Waker) -> (u64, bool) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.slots.entry(tick).or_default().push((ticket, waker));
+        let slot = self.slots.entry(tick).or_default();
+        slot.alarms.push((ticket, Some(waker)));
+        slot.live += 1;
         let earlier = tick < self.wakes_at;
         if earlier {
             self.wakes_at = tick;
@@ -127,9 +151,8 @@ impl Timers {
         let Some(slot) = wheel.slots.get_mut(&key.tick) else {
             return;
         };
-        let index = slot.iter().position(|(ticket, _)| *ticket == key.ticket);
-        let alarm = index.map(|index| slot.swap_remove(index));
-        if slot.is_empty() {
+        let alarm = slot.take(key.ticket);
+        if slot.live == 0 {
             wheel.slots.remove(&key.tick);
         }
         // A waker may be the last of its task, which may have alarms of its own to cancel.
@@ -139,7 +162,12 @@ impl Timers {
 
     #[cfg(test)]
     pub(crate) fn armed(&self) -> usize {
-        self.shared.lock().slots.values().map(Vec::len).sum()
+        self.shared
+            .lock()
+            .slots
+            .values()
+            .map(|slot| slot.live)
+            .sum()
     }
 }
 
@@ -165,7 +193,8 @@ impl Shared {
         let now =
             u64::try_from(self.start.elapsed().as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX);
         while let Some(slot) = wheel.slots.first_entry().filter(|slot| *slot.key() <= now) {
-            due.extend(slot.remove().into_iter().map(|(_, waker)| waker));
+            let alarms = slot.remove().alarms;
+            due.extend(alarms.into_iter().filter_map(|(_, waker)| waker));
         }
         // A deadline beyond what the clock can say is a year from now, and looked at again then.
         const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);

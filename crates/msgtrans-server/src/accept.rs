@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use msgtrans_actor::{Elapsed, Panicked, Timers};
 use msgtrans_core::{ConnectError, PeerAddress, TransportError, WireVersions};
-use msgtrans_session::{Accepted, Rejection, SessionRuntime, SessionTask, TransportEvent, accept};
+use msgtrans_session::{
+    Accepted, Arriving, Rejection, SessionRuntime, SessionTask, TransportEvent,
+};
 use msgtrans_transport::{AcceptError, Connection, Handshake, Incoming, Listener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
@@ -211,12 +213,8 @@ enum Peer {
         peer: PeerAddress,
         shaking: Pin<Box<dyn Future<Output = Option<Accepted>> + Send>>,
     },
-    /// The session is made where it is first polled: a burst of accepts touches no memory that has gone cold again by
-    /// then.
-    Connected {
-        runtime: Arc<SessionRuntime>,
-        accepted: Accepted,
-    },
+    /// The session is made when the peer speaks.
+    Arriving(Arriving),
     Session(SessionTask),
     Gone,
 }
@@ -236,10 +234,10 @@ impl Peer {
             arrival,
         } = arrived;
         match incoming {
-            Incoming::Connection(connection) => Self::Connected {
-                accepted: inner.accepted(connection, wire, since, place),
-                runtime,
-            },
+            Incoming::Connection(connection) => {
+                let accepted = inner.accepted(connection, wire, since, place);
+                Self::Arriving(Arriving::new(runtime, accepted))
+            }
             Incoming::Handshake {
                 peer,
                 begun,
@@ -267,31 +265,31 @@ impl Future for Peer {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         loop {
-            if let Self::Session(session) = this {
-                return Pin::new(session).poll(cx);
-            }
-            if let Self::Shaking { shaking, peer, .. } = this {
-                // The future is dropped after its panic and never polled again.
-                let accepted = match Panicked::catch(|| shaking.as_mut().poll(cx)) {
-                    Ok(polled) => ready!(polled),
-                    Err(panicked) => {
-                        tracing::error!(%peer, %panicked, "a handshake panicked");
-                        None
+            let polled = match this {
+                Self::Session(session) => return Pin::new(session).poll(cx),
+                Self::Arriving(arriving) => Pin::new(arriving)
+                    .poll(cx)
+                    .map(|task| task.map(Self::Session)),
+                Self::Shaking {
+                    shaking,
+                    peer,
+                    runtime,
+                } => {
+                    let arrive =
+                        |accepted| Self::Arriving(Arriving::new(runtime.clone(), accepted));
+                    // The future is dropped after its panic and never polled again.
+                    match Panicked::catch(|| shaking.as_mut().poll(cx)) {
+                        Ok(polled) => polled.map(|shaken| shaken.map(arrive)),
+                        Err(panicked) => {
+                            tracing::error!(%peer, %panicked, "a handshake panicked");
+                            Poll::Ready(None)
+                        }
                     }
-                };
-                let shaken = std::mem::replace(this, Self::Gone);
-                if let (Self::Shaking { runtime, .. }, Some(accepted)) = (shaken, accepted) {
-                    *this = Self::Session(accept(runtime, accepted));
-                    continue;
                 }
-                return Poll::Ready(());
-            }
-            match std::mem::replace(this, Self::Gone) {
-                Self::Connected { runtime, accepted } => {
-                    *this = Self::Session(accept(runtime, accepted));
-                }
-                _ => return Poll::Ready(()),
-            }
+                Self::Gone => return Poll::Ready(()),
+            };
+            let next = ready!(polled);
+            *this = next.unwrap_or(Self::Gone);
         }
     }
 }

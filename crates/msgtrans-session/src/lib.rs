@@ -6,6 +6,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod actor;
+mod arriving;
 mod closures;
 mod compress;
 mod config;
@@ -25,6 +26,7 @@ mod stats;
 mod turn;
 
 pub use actor::{Accepted, SessionActor, SessionTask, accept, connect};
+pub use arriving::Arriving;
 pub use closures::{MessageFn, RequestFn};
 pub use compress::CompressionConfig;
 pub use config::SessionConfig;

@@ -84,6 +84,16 @@ pub enum ConnectionError {
 /// no task and no buffer of its own while nothing moves. A poll that returns `Pending` has stored the waker of `cx`;
 /// reading and writing wait independently of each other.
 pub trait Connection: Send {
+    /// Waits until [`poll_recv`](Self::poll_recv) has something to look at: bytes of the first packet, the end, an error.
+    ///
+    /// Asked before everything else, if at all, and not again once it was ready. What it reads it keeps. Ready at once,
+    /// which is the default, where there is nothing to gain from a session that is made later, or where it has to be asked
+    /// for something before the first poll.
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Ready(())
+    }
+
     /// Reads and decodes at least one packet into `into`, or says how the stream ended.
     ///
     /// Stops once `into` holds `budget_bytes` (by [`PacketBatch::bytes`]); whole frames that are left are decoded by

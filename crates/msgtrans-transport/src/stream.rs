@@ -126,6 +126,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamConnection<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for StreamConnection<S> {
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // No packet comes by itself before the version is known. An error shows again, as the end, to whoever reads on.
+        match ready!(self.poll_read(cx, &mut PacketBatch::new())) {
+            Ok(count) => self.ended = count == 0,
+            Err(_) => self.ended = true,
+        }
+        Poll::Ready(())
+    }
+
     fn poll_recv(
         &mut self,
         cx: &mut Context<'_>,

@@ -492,6 +492,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WebSocketConnection<S> 
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for WebSocketConnection<S> {
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.chunk.is_empty() {
+            // No message comes by itself before the first bytes of one. An error shows again, as the end, to whoever
+            // reads on.
+            match ready!(self.poll_read(cx, &mut PacketBatch::new())) {
+                Ok(count) => self.ended = count == 0,
+                Err(_) => self.ended = true,
+            }
+        }
+        Poll::Ready(())
+    }
+
     fn poll_recv(
         &mut self,
         cx: &mut Context<'_>,

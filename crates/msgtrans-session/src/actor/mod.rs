@@ -40,6 +40,7 @@ use msgtrans_transport::{Connection, ConnectionError, Framing, Progress};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::config::SessionConfig;
 use crate::direct::Direct;
 use crate::opening::{OpenError, Opening, Role, may_listen_first};
 use crate::pass::{self, BATCH_BYTES, Pass};
@@ -150,8 +151,36 @@ pub struct Accepted {
     pub permit: Option<Box<dyn Send>>,
 }
 
+impl Accepted {
+    /// Whether the peer speaks first: not where the protocol has decided for version 1, whose peers may only listen.
+    pub(crate) fn must_speak(&self) -> bool {
+        self.connection.info().negotiated != Some(WireVersion::V1)
+    }
+
+    /// Until when silence that was noticed at `looked` means nothing.
+    pub(crate) fn silent_until(&self, config: &SessionConfig, looked: Instant) -> Instant {
+        let deadline = time::after(self.since, config.handshake_timeout);
+        if may_listen_first(self.wire, self.connection.as_ref()) {
+            deadline.min(time::after(looked, config.listen_first_after))
+        } else {
+            deadline
+        }
+    }
+}
+
 /// A session on the server's side of a connection.
 pub fn accept(runtime: Arc<SessionRuntime>, accepted: Accepted) -> SessionTask {
+    let progress = accepted.connection.progress();
+    accept_looked(runtime, accepted, None, progress)
+}
+
+/// The same of a peer whose silence was noticed at `looked`, and of whose connection `progress` has been counted.
+pub(crate) fn accept_looked(
+    runtime: Arc<SessionRuntime>,
+    accepted: Accepted,
+    looked: Option<Instant>,
+    progress: Progress,
+) -> SessionTask {
     let Accepted {
         connection,
         id,
@@ -162,7 +191,7 @@ pub fn accept(runtime: Arc<SessionRuntime>, accepted: Accepted) -> SessionTask {
     let now = Instant::now();
     let config = &runtime.config;
     let silence = may_listen_first(wire, connection.as_ref())
-        .then(|| time::after(now, config.listen_first_after));
+        .then(|| time::after(looked.unwrap_or(now), config.listen_first_after));
     let deadline = time::after(since, config.handshake_timeout);
     let opening = Opening {
         role: Role::Server,
@@ -171,6 +200,7 @@ pub fn accept(runtime: Arc<SessionRuntime>, accepted: Accepted) -> SessionTask {
         decision: None,
     };
     let mut actor = SessionActor::new(runtime, connection, id, opening, now);
+    actor.progress = progress;
     actor.permit = permit.map(|held| Box::new(Permit { _held: held }));
     Driver::new(actor)
 }

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -354,7 +356,7 @@ impl Shared {
     async fn enqueue(&self, item: Outgoing, wait: Duration) -> Result<(), SendError> {
         let bytes = item.bytes();
         let mut push = self.mailbox.push(item, bytes);
-        let queued = poll_fn(|cx| std::pin::Pin::new(&mut push).poll(cx));
+        let queued = poll_fn(|cx| Pin::new(&mut push).poll(cx));
         match self.runtime.timers.timeout(wait, queued).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(PushError::Closed(item) | PushError::Full(item))) => {
@@ -459,21 +461,27 @@ impl Session {
             if self.shared.offer_plain(&mut packet) {
                 return Ok(());
             }
-            if let Err(kind) = check_type(&packet).and_then(|()| self.shared.prepare(&mut packet)) {
-                return Err(SendError::new(kind, packet));
+            // Apart, so that the way above, which nearly all take, is not polled through all that this needs.
+            let mut otherwise = pin!(self.send_otherwise(packet));
+            poll_fn(|cx| poll_apart(otherwise.as_mut(), cx)).await
+        }
+    }
+
+    async fn send_otherwise(&self, mut packet: Packet) -> Result<(), SendError> {
+        if let Err(kind) = check_type(&packet).and_then(|()| self.shared.prepare(&mut packet)) {
+            return Err(SendError::new(kind, packet));
+        }
+        // The way is looked for first: a packet that is moved into a call and out again costs as much as its encoding.
+        if let Some(direct) = self.shared.direct() {
+            match self.shared.send_direct(direct, packet) {
+                Ok(()) => return Ok(()),
+                Err(back) => packet = back,
             }
-            // The way is looked for first: a packet that is moved into a call and out again costs as much as its encoding.
-            if let Some(direct) = self.shared.direct() {
-                match self.shared.send_direct(direct, packet) {
-                    Ok(()) => return Ok(()),
-                    Err(back) => packet = back,
-                }
-            }
-            match pass::offer(&self.shared, &packet) {
-                Offered::Taken => Ok(()),
-                Offered::Invalid(error) => Err(SendError::new(*error, packet)),
-                Offered::NotHere => self.queue(Outgoing::Packet(packet, None)).await,
-            }
+        }
+        match pass::offer(&self.shared, &packet) {
+            Offered::Taken => Ok(()),
+            Offered::Invalid(error) => Err(SendError::new(*error, packet)),
+            Offered::NotHere => self.queue(Outgoing::Packet(packet, None)).await,
         }
     }
 
@@ -729,6 +737,12 @@ impl Session {
             }
         }
     }
+}
+
+/// A poll that is not inlined.
+#[inline(never)]
+fn poll_apart<F: Future>(future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    future.poll(cx)
 }
 
 fn check_type(packet: &Packet) -> Result<(), SendErrorKind> {

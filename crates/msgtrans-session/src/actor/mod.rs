@@ -543,10 +543,12 @@ impl Actor for SessionActor {
                 let pass = self.pass.get_or_insert_with(pass::fresh);
                 pass.drain(&self.session.shared)
             };
-            if drained {
-                self.send_cancels();
+            if self.rare.is_some() {
+                if drained {
+                    self.send_cancels();
+                }
+                self.check_drain();
             }
-            self.check_drain();
         }
         Lane::Idle
     }

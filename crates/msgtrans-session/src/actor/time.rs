@@ -79,6 +79,7 @@ impl SessionActor {
     }
 
     /// Arms the alarm, unless an earlier one is armed already: it will look again.
+    #[inline]
     pub(super) fn arm(&mut self) {
         let steady = matches!(self.phase, Phase::Open)
             && !self.blocked
@@ -92,6 +93,12 @@ impl SessionActor {
         {
             return;
         }
+        self.arm_anew(steady);
+    }
+
+    /// Apart, so that most passes jump over it without a call.
+    #[inline(never)]
+    fn arm_anew(&mut self, steady: bool) {
         self.watched = steady;
         let mut at = self.next_deadline();
         // Looked at before it is written, which costs every pass more than the look.
@@ -137,16 +144,16 @@ impl SessionActor {
     }
 
     /// Does what is due.
+    #[inline]
     pub(super) fn check_time(&mut self) {
-        let now = self.now;
         match &self.phase {
             Phase::Open => {
-                if self.alarm.is_some_and(|(at, _)| now >= at) {
+                if self.alarm.is_some_and(|(at, _)| self.now >= at) {
                     self.check_open_time();
                 }
             }
             Phase::Ending(ending) => {
-                if now >= ending.deadline {
+                if self.now >= ending.deadline {
                     let reason = ending.reason.clone();
                     self.begin_close(reason, false);
                 }
@@ -157,6 +164,7 @@ impl SessionActor {
         }
     }
 
+    #[cold]
     fn check_open_time(&mut self) {
         let now = self.now;
         let config = &self.session.shared.runtime.config;

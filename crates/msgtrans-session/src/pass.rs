@@ -21,8 +21,6 @@ use crate::stats::PassCounts;
 pub(crate) const BATCH_BYTES: usize = 256 * 1024;
 /// Encoded bytes that an idle pass keeps memory for.
 const KEPT_BYTES: usize = 1024 * 1024;
-/// Idle passes that a thread keeps: one, and one more for the moment between two sessions.
-const KEPT_PASSES: usize = 2;
 
 /// So many messages are a few, for which a look at the clock counts.
 const FEW: u64 = 2;
@@ -81,14 +79,15 @@ pub(crate) struct Pass {
 thread_local! {
     /// The innermost pass that is lent.
     static LENT: RefCell<Option<Box<Pass>>> = const { RefCell::new(None) };
-    #[expect(clippy::vec_box, reason = "a pass changes hands by its pointer, not by its bytes")]
-    static IDLE: RefCell<Vec<Box<Pass>>> = const { RefCell::new(Vec::new()) };
+    /// Idle passes: one, and one more for the moment between two sessions.
+    static IDLE: [Cell<Option<Box<Pass>>>; 2] = const { [Cell::new(None), Cell::new(None)] };
     static BATCH: Cell<PacketBatch> = const { Cell::new(PacketBatch::new()) };
 }
 
 /// An idle pass of this thread.
 pub(crate) fn fresh() -> Box<Pass> {
-    IDLE.with_borrow_mut(Vec::pop).unwrap_or_default()
+    let idle = IDLE.with(|[first, second]| first.take().or_else(|| second.take()));
+    idle.unwrap_or_default()
 }
 
 /// Gives an idle pass back to the thread.
@@ -101,9 +100,9 @@ pub(crate) fn put_back(mut pass: Box<Pass>) {
     {
         pass.out = None;
     }
-    IDLE.with_borrow_mut(|idle| {
-        if idle.len() < KEPT_PASSES {
-            idle.push(pass);
+    IDLE.with(|[first, second]| {
+        if let Some(other) = first.replace(Some(pass)) {
+            second.set(Some(other));
         }
     });
 }

@@ -15,6 +15,8 @@ use crate::shortcut::{ByteWay, Inlet, Shortcut};
 pub enum Received {
     /// At least one packet.
     Packets,
+    /// One packet, and nothing has come behind it: the waker is stored, as by another call that is `Pending`.
+    Lone,
     /// The peer ended its stream between two frames; nothing more will come.
     End,
 }

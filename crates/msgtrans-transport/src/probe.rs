@@ -12,6 +12,7 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_util::io::poll_write_buf;
 
+use crate::connection::Received;
 use crate::shared_stream::SharedTcp;
 use crate::shortcut::ByteWay;
 use crate::socket::tcp_peer_gone;
@@ -56,6 +57,18 @@ impl<S> Probe<S> {
             (self.poll_readable)(stream, cx)
         } else {
             Poll::Ready(())
+        }
+    }
+
+    /// Behind a read that brought one packet and nothing else: looks for more at once where it was short (`drained`),
+    /// which spares the call that would find nothing. Not behind many, whose handling takes so long that more comes
+    /// meanwhile, and a look after it makes one pass of both.
+    #[inline]
+    pub fn lone(&self, drained: &mut bool, stream: &S, cx: &mut Context<'_>) -> Received {
+        if std::mem::take(drained) && (self.poll_readable)(stream, cx).is_pending() {
+            Received::Lone
+        } else {
+            Received::Packets
         }
     }
 }

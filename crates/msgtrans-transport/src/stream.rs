@@ -164,7 +164,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for StreamCo
             if ready!(self.poll_read(cx, into))? == 0 {
                 self.ended = true;
             } else if into.len() > before {
-                return Poll::Ready(Ok(Received::Packets));
+                // It came by itself.
+                let received = self.probe.lone(&mut self.drained, &self.stream, cx);
+                return Poll::Ready(Ok(received));
             }
         }
         cx.waker().wake_by_ref();

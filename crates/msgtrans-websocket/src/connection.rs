@@ -520,7 +520,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for WebSocke
                 }
             }
             if into.len() > before {
-                return Poll::Ready(Ok(Received::Packets));
+                let lone = into.len() == before.saturating_add(1)
+                    && self.chunk.is_empty()
+                    && self.failed.is_none()
+                    && self.pong.is_none()
+                    && self.control.is_none();
+                let received = if lone {
+                    self.probe.lone(&mut self.drained, &self.stream, cx)
+                } else {
+                    Received::Packets
+                };
+                return Poll::Ready(Ok(received));
             }
             if self.ended || self.failed.is_some() {
                 return Poll::Ready(self.end());

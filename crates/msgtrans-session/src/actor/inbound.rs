@@ -42,6 +42,7 @@ impl SessionActor {
     pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Lane {
         let mut budget = BATCH_BYTES;
         let mut lane = Lane::Idle;
+        let mut waits = false;
         let pass = self.pass();
         (pass.reading_stopped, pass.refusing_stopped) = (false, false);
         loop {
@@ -58,7 +59,8 @@ impl SessionActor {
                 budget = budget.saturating_sub(pass.batch.bytes());
                 match received {
                     Poll::Pending => break,
-                    Poll::Ready(Ok(Received::Packets)) => {
+                    Poll::Ready(Ok(received @ (Received::Packets | Received::Lone))) => {
+                        waits = received == Received::Lone;
                         self.received = true;
                         if !self.hand_plain(cx) {
                             self.sort_batch(cx);
@@ -89,6 +91,10 @@ impl SessionActor {
             }
             if paused {
                 self.reading_held_back();
+                break;
+            }
+            if waits {
+                // As behind a read that is pending: what comes from here on wakes the task.
                 break;
             }
         }

@@ -55,7 +55,7 @@ impl SessionActor {
         });
         match (received, packet, version) {
             (Poll::Pending, ..) => self.listen_first(),
-            (Poll::Ready(Ok(Received::Packets)), Some(packet), Some(version)) => {
+            (Poll::Ready(Ok(Received::Packets | Received::Lone)), Some(packet), Some(version)) => {
                 self.heard = self.now;
                 self.received = true;
                 self.first(packet, version);

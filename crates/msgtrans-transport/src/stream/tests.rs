@@ -20,7 +20,7 @@ struct Scripted {
     /// What each read finds; `None` is nothing yet. At the end of the script: the end of the stream, or nothing yet.
     reads: VecDeque<Option<Bytes>>,
     ends: bool,
-    /// Whom the last look at it stored.
+    /// Whom the last look that found nothing stored.
     reader: Mutex<Option<Waker>>,
     /// Brings a byte or more with every read and never ends.
     endless: Option<usize>,
@@ -39,7 +39,6 @@ impl AsyncRead for Scripted {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        *self.reader.lock().expect("whole") = Some(cx.waker().clone());
         if let Some(step) = self.endless {
             let count = step.min(buf.remaining());
             buf.put_slice(&vec![0; count]);
@@ -47,7 +46,6 @@ impl AsyncRead for Scripted {
             return Poll::Ready(Ok(()));
         }
         match self.reads.pop_front() {
-            Some(None) => Poll::Pending,
             Some(Some(mut bytes)) => {
                 let count = bytes.len().min(buf.remaining());
                 buf.put_slice(&bytes.split_to(count));
@@ -58,7 +56,10 @@ impl AsyncRead for Scripted {
                 Poll::Ready(Ok(()))
             }
             None if self.ends => Poll::Ready(Ok(())),
-            None => Poll::Pending,
+            Some(None) | None => {
+                *self.reader.lock().expect("whole") = Some(cx.waker().clone());
+                Poll::Pending
+            }
         }
     }
 }
@@ -152,7 +153,7 @@ fn receive_all(
     loop {
         match connection.poll_recv(&mut cx(), budget, &mut batch) {
             Poll::Pending => {}
-            Poll::Ready(Ok(Received::Packets)) => {
+            Poll::Ready(Ok(Received::Packets | Received::Lone)) => {
                 assert!(!batch.is_empty());
                 packets.extend(std::iter::from_fn(|| batch.pop()));
             }
@@ -535,7 +536,10 @@ async fn next_ids(connection: &mut StreamConnection<tokio::net::TcpStream>) -> V
     let received = std::future::poll_fn(|cx| connection.poll_recv(cx, usize::MAX, &mut batch));
     let received = tokio::time::timeout(PATIENCE, received).await;
     let received = received.expect("bytes that lie there are seen");
-    assert!(matches!(received, Ok(Received::Packets)), "{received:?}");
+    assert!(
+        matches!(received, Ok(Received::Packets | Received::Lone)),
+        "{received:?}"
+    );
     std::iter::from_fn(|| batch.pop())
         .map(|packet| packet.message_id)
         .collect()
@@ -580,6 +584,39 @@ async fn bytes_are_seen_whenever_they_arrive_after_a_short_read() {
 }
 
 #[tokio::test]
+async fn behind_a_lone_packet_whoever_read_it_is_woken_without_asking_again() {
+    use std::io::Write;
+    let (mut connection, mut peer) = sockets().await;
+    let mut lone = 0;
+    for round in 1..100 {
+        let bytes = encoded(&[packet(round, 64)]);
+        peer.write_all(&bytes).expect("written");
+        let mut batch = PacketBatch::new();
+        let received = std::future::poll_fn(|cx| connection.poll_recv(cx, usize::MAX, &mut batch));
+        let received = tokio::time::timeout(PATIENCE, received).await;
+        let received = received.expect("it came").expect("a packet");
+        assert_eq!(batch.len(), 1);
+        if received != Received::Lone {
+            // The socket has been told of the packet once more, behind the read.
+            continue;
+        }
+        lone += 1;
+        let mut told = false;
+        let woken = std::future::poll_fn(|_| {
+            if told {
+                return Poll::Ready(());
+            }
+            told = true;
+            peer.write_all(&bytes).expect("written");
+            Poll::Pending
+        });
+        tokio::time::timeout(PATIENCE, woken).await.expect("woken");
+        assert_eq!(next_ids(&mut connection).await, [round]);
+    }
+    assert!(lone > 0, "no packet came alone");
+}
+
+#[tokio::test]
 async fn a_task_that_had_no_share_left_is_woken_by_the_next_bytes() {
     use std::io::Write;
     use tokio::task::coop::poll_proceed;
@@ -611,22 +648,29 @@ fn behind_a_short_read_a_stream_is_asked_and_not_read_and_each_look_stores_the_w
         },
         ..Probe::NONE
     };
-    let script = Scripted {
-        reads: [Some(encoded(&[packet(1, 64)])), None].into(),
-        ..Scripted::default()
-    };
-    let mut batch = PacketBatch::new();
-    let mut connection = connection(script, WireVersion::V2).with_probe(&ASKED);
-    let mut cx = Context::from_waker(Waker::noop());
-    let received = connection.poll_recv(&mut cx, usize::MAX, &mut batch);
-    assert!(received.is_ready(), "{received:?}");
-    // The look that follows the read is a question; whoever looks after that has been woken, mostly to read.
-    for unread in [1, 0, 0] {
+    for count in [1, 2] {
+        let packets: Vec<_> = (1..=count).map(|id| packet(id, 64)).collect();
+        let script = Scripted {
+            reads: [Some(encoded(&packets)), None].into(),
+            ..Scripted::default()
+        };
+        let mut batch = PacketBatch::new();
+        let mut connection = connection(script, WireVersion::V2).with_probe(&ASKED);
+        let mut cx = Context::from_waker(Waker::noop());
+        // The look that follows the read is a question, asked at once where one packet came; whoever looks after that has
+        // been woken, mostly to read.
         let received = connection.poll_recv(&mut cx, usize::MAX, &mut batch);
-        assert!(received.is_pending(), "{received:?}");
-        assert_eq!(connection.stream.reads.len(), unread);
-        // A wake-up for bytes that have been read meanwhile takes whoever is there now.
-        let reader = connection.stream.reader.lock().expect("whole").take();
-        assert!(reader.is_some(), "nobody hears of what comes next");
+        let lone = matches!(received, Poll::Ready(Ok(Received::Lone)));
+        assert!(received.is_ready() && lone == (count == 1), "{received:?}");
+        for (look, unread) in [1, 0, 0].into_iter().enumerate() {
+            if look > 0 || !lone {
+                let received = connection.poll_recv(&mut cx, usize::MAX, &mut batch);
+                assert!(received.is_pending(), "{received:?}");
+            }
+            assert_eq!(connection.stream.reads.len(), unread);
+            // A wake-up for bytes that have been read meanwhile takes whoever is there now.
+            let reader = connection.stream.reader.lock().expect("whole").take();
+            assert!(reader.is_some(), "nobody hears of what comes next");
+        }
     }
 }

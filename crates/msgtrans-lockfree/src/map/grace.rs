@@ -244,6 +244,7 @@ pub(super) use threads::{Guard, Since, pin};
 mod threads {
     use super::{Looking, Record, Records, barrier};
     use std::cell::Cell;
+    use std::mem::{self, MaybeUninit};
     use std::ptr;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, OnceLock};
@@ -270,58 +271,50 @@ mod threads {
     pub(crate) struct Guard {
         // Null with crossbeam-epoch.
         record: *const Record,
-        // What the number will be, which is even. Odd is what else the end of the look means: `NOTHING` for a look within
-        // another one, or one more than the number for a record that is given back with it.
+        // What the number will be, which is even. Odd is what else the end of the look means, see `leave_otherwise`.
         after: u64,
-        _epoch: Option<crossbeam_epoch::Guard>,
+        // There when there is no record. No `Option`: a look would be written to memory and looked through at its end.
+        epoch: MaybeUninit<crossbeam_epoch::Guard>,
     }
 
+    /// At the end of a look within another one, and of one with crossbeam-epoch, no number changes.
     const NOTHING: u64 = 1;
 
     #[inline(always)]
     pub(crate) fn pin() -> Guard {
         // Field by field, so that a look lives in registers.
-        let (record, kept, epoch) = match OWN.get() {
-            Some(record) => (record, 0, None),
-            None => match first_look() {
-                First::Look(record) => (record, 0, None),
-                First::LastLook(record) => (record, 1, None),
-                First::Epoch(guard) => {
-                    return Guard {
-                        record: ptr::null(),
-                        after: NOTHING,
-                        _epoch: Some(guard),
-                    };
-                }
-            },
+        let (record, given_back) = OWN
+            .get()
+            .map_or_else(first_look, |record| (ptr::from_ref(record), 0));
+        // SAFETY: what is not null is a record, and records are never freed.
+        let (after, epoch) = match unsafe { record.as_ref() } {
+            Some(record) => (
+                record.enter().map_or(NOTHING, |after| after + given_back),
+                MaybeUninit::uninit(),
+            ),
+            None => (NOTHING, MaybeUninit::new(crossbeam_epoch::pin())),
         };
-        let after = record.enter().map_or(NOTHING, |after| after + kept);
         Guard {
             record,
             after,
-            _epoch: epoch,
+            epoch,
         }
     }
 
-    enum First {
-        Look(&'static Record),
-        /// Of a thread that is being torn down: nobody would give the record back later.
-        LastLook(&'static Record),
-        Epoch(crossbeam_epoch::Guard),
-    }
-
+    /// The record of a thread that had none, if the kernel helps, and 1 if it is to be given back after this look.
     #[cold]
     #[inline(never)]
-    fn first_look() -> First {
+    fn first_look() -> (*const Record, u64) {
         if !kernel_helps() {
-            return First::Epoch(crossbeam_epoch::pin());
+            return (ptr::null(), 0);
         }
         let record = RECORDS.take();
         if OWNED.try_with(|_| ()).is_ok() {
             OWN.set(Some(record));
-            First::Look(record)
+            (record, 0)
         } else {
-            First::LastLook(record)
+            // The thread is being torn down: nobody would give the record back later.
+            (record, 1)
         }
     }
 
@@ -344,19 +337,34 @@ mod threads {
             if self.after & 1 == 0 {
                 // SAFETY: an even number comes with a record, and records are never freed.
                 unsafe { &*self.record }.leave(self.after);
-            } else if self.after != NOTHING {
-                self.leave_for_good();
+            } else {
+                let epoch = mem::replace(&mut self.epoch, MaybeUninit::uninit());
+                // SAFETY: these are a guard's own, at its end.
+                unsafe { leave_otherwise(self.record, self.after, epoch) };
             }
         }
     }
 
-    impl Guard {
-        #[cold]
-        fn leave_for_good(&self) {
-            // SAFETY: as above.
-            let record = unsafe { &*self.record };
-            record.leave(self.after - 1);
-            record.give_back();
+    /// What an odd number means: nothing, the end of a look with crossbeam-epoch, or one more than the number for a record
+    /// that is given back with it.
+    ///
+    /// # Safety
+    /// The three are those of one guard, and it is not used again.
+    #[cold]
+    unsafe fn leave_otherwise(
+        record: *const Record,
+        after: u64,
+        epoch: MaybeUninit<crossbeam_epoch::Guard>,
+    ) {
+        // SAFETY: what is not null is a record, and records are never freed.
+        match unsafe { record.as_ref() } {
+            // SAFETY: without a record there is a guard of crossbeam-epoch.
+            None => drop(unsafe { epoch.assume_init() }),
+            Some(_) if after == NOTHING => {}
+            Some(record) => {
+                record.leave(after - 1);
+                record.give_back();
+            }
         }
     }
 

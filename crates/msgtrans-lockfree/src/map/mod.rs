@@ -14,6 +14,7 @@ mod memory;
 mod node;
 mod reclaim;
 mod shard;
+mod slots;
 
 use crate::hash::BuildKeyHasher;
 use entries::{Entries, entries_max};

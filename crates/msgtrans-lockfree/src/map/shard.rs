@@ -31,9 +31,9 @@
 //! cannot come back as another node in between.
 
 use super::entries::Entries;
-use super::memory;
 use super::node::{Fresh, Link, Node, free_node};
 use super::reclaim::{self, Guard};
+use super::slots::{Last, free_array, new_array};
 use crate::primitive::{AtomicPtr, AtomicUsize, CachePadded, Ordering};
 use std::marker::PhantomData;
 use std::ptr;
@@ -88,8 +88,8 @@ fn target(link: *mut Link) -> Target {
 // 128: two lines, because neighbouring lines are fetched together.
 #[repr(align(128))]
 pub(super) struct Shard<K, V> {
-    // 2^level buckets. Raised by growers, read by everybody.
-    level: AtomicUsize,
+    // The buckets of the last level, see `Last`. Replaced by growers, read by everybody.
+    last: AtomicPtr<Link>,
     level_first: usize,
     // arrays[n] has the 2^(level_first + n) buckets of its level.
     // Each is set once, before the level that needs it.
@@ -156,7 +156,7 @@ impl<K, V> Shard<K, V> {
             AtomicPtr::new(if index == 0 { first } else { ptr::null_mut() })
         });
         Self {
-            level: AtomicUsize::new(level),
+            last: AtomicPtr::new(Last::new(first, level).0),
             level_first: level,
             arrays,
             prepared: CachePadded::new(AtomicUsize::new(2 << level)),
@@ -164,8 +164,15 @@ impl<K, V> Shard<K, V> {
         }
     }
 
+    /// There are 2^level buckets.
     pub(super) fn buckets(&self) -> usize {
-        1 << self.level.load(Ordering::Relaxed)
+        1 << self.last().level()
+    }
+
+    #[inline(always)]
+    fn last(&self) -> Last {
+        // Acquire: pairs with the Release in `grow`.
+        Last(self.last.load(Ordering::Acquire))
     }
 
     /// The slot of bucket `bucket` at `level`, used or not.
@@ -186,18 +193,15 @@ impl<K, V> Shard<K, V> {
         !link.is_null() && flags(link) & NEW == 0
     }
 
-    /// Where a walk to `order` is going to start. Done before the thread is pinned, which takes as long as the first
-    /// node on its way from the cache of the next level: neither needs the other.
+    /// Where a walk to `order` is going to start.
     #[inline(always)]
     pub(super) fn aim(&self, order: u64) -> Aim<'_> {
-        // Acquire: pairs with the Release in `grow`.
-        let level = self.level.load(Ordering::Acquire);
-        let slot = self.slot(level, order >> (64 - level));
-        // Loom would take the look for an access that matters.
-        if cfg!(not(any(msgtrans_loom, msgtrans_shuttle))) {
-            // Relaxed: what it points to may be gone by now, and is not looked at.
-            memory::fetch(without(slot.next.load(Ordering::Relaxed), FLAGS));
-        }
+        let last = self.last();
+        let level = last.level();
+        // SAFETY: `level` bits are left of the order, and the array has 2^level slots.
+        let slot = unsafe { last.array().add((order >> (64 - level)) as usize) };
+        // SAFETY: arrays live as long as the shard.
+        let slot = unsafe { &*slot };
         Aim { order, level, slot }
     }
 
@@ -235,7 +239,7 @@ impl<K, V> Shard<K, V> {
         let address = slot.addr();
         // From below: half of all slots are of the last level. Acquire: a slot that was met in the list was put there after
         // its level was raised.
-        let last = self.level.load(Ordering::Acquire) - self.level_first;
+        let last = self.last().level() - self.level_first;
         for index in (0..=last).rev() {
             let array = self.arrays[index].load(Ordering::Acquire);
             let level = self.level_first + index;
@@ -254,7 +258,7 @@ impl<K, V> Shard<K, V> {
     fn is_beyond(&self, slot: *mut Link, order: u64, level: usize, own: bool) -> bool {
         // Slots of a deeper level exist only once that level does. If it is still ours after the
         // slot was read (Acquire), the slot is not within our bucket but ends it.
-        if own && self.level.load(Ordering::Acquire) == level {
+        if own && self.last().level() == level {
             return true;
         }
         self.order_of_slot(slot).0 > order
@@ -618,7 +622,7 @@ impl<K, V> Shard<K, V> {
     /// the new ones ready.
     #[inline]
     fn added(&self, order_of: impl Fn(&K) -> u64, guard: &Guard, entries: &Entries) {
-        let level = self.level.load(Ordering::Acquire);
+        let level = self.last().level();
         if entries.added(1 << level) {
             self.grow(level);
         }
@@ -632,22 +636,33 @@ impl<K, V> Shard<K, V> {
             return;
         }
         let array = &self.arrays[index];
-        if array.load(Ordering::Acquire).is_null() {
+        let mut slots = array.load(Ordering::Acquire);
+        if slots.is_null() {
             let len = 1 << (level + 1);
             let fresh = new_array(len);
             // Release: publishes the empty slots; pairs with the loads of `arrays`.
             let installed =
                 array.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire);
-            if installed.is_err() {
-                // SAFETY: `fresh` was made by `new_array(len)` and nobody else has seen it.
-                unsafe { free_array(fresh, len) };
-            }
+            slots = installed.map_or_else(
+                |other| {
+                    // SAFETY: `fresh` was made by `new_array(len)` and nobody else has seen it.
+                    unsafe { free_array(fresh, len) };
+                    other
+                },
+                |_| fresh,
+            );
         }
-        // Release: the array is there before the level that needs it; pairs with the loads of
-        // `level`. Failure means that somebody else has raised it.
-        let _ = self
-            .level
-            .compare_exchange(level, level + 1, Ordering::AcqRel, Ordering::Relaxed);
+        let before = self.last();
+        if before.level() == level {
+            // Release: the array is there before the level that needs it; pairs with the loads of `last`. Failure
+            // means that somebody else has raised it.
+            let _ = self.last.compare_exchange(
+                before.0,
+                Last::new(slots, level + 1).0,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+        }
     }
 
     /// Puts a few slots that were never used into the list, so that reads of keys in buckets that
@@ -657,7 +672,7 @@ impl<K, V> Shard<K, V> {
     #[inline]
     fn prepare(&self, order_of: impl Fn(&K) -> u64, guard: &Guard) {
         for _ in 0..PREPARED_PER_INSERT {
-            let level = self.level.load(Ordering::Acquire);
+            let level = self.last().level();
             // Relaxed: a claim of work, nothing else; if it is lost, the first write does it.
             let number = self.prepared.load(Ordering::Relaxed);
             if number >= 2 << level {
@@ -828,20 +843,4 @@ impl<K, V> Drop for Shard<K, V> {
             }
         }
     }
-}
-
-fn new_array(len: usize) -> *mut Link {
-    let array: Box<[Link]> = (0..len)
-        .map(|_| Link {
-            next: AtomicPtr::new(ptr::null_mut()),
-        })
-        .collect();
-    Box::into_raw(array).cast()
-}
-
-/// # Safety
-/// `array` came from `new_array(len)` and nobody else uses it any more.
-unsafe fn free_array(array: *mut Link, len: usize) {
-    // SAFETY: the caller vouches.
-    drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(array, len)) });
 }

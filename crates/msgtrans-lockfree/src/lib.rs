@@ -7,6 +7,7 @@
 //! | [`WakeCell`] | a waker that is registered once and woken at most once per look | many wake, one owner |
 //! | [`WriteToken`] | one writer at a time; a loser leaves a note instead of waiting | any thread |
 //! | [`OwnerToken`] | an owner's turn, which guests may take while it rests | one owner, many guests |
+//! | [`prefetch`] | a cache line asked for before it is needed | any thread |
 //! | [`Counter`], [`Tally`], [`Gauge`], [`Histogram`] | numbers that hot paths write and reports read | any thread |
 //! | [`LockFreeStats`] | the bundle of them that describes message traffic | any thread |
 //!
@@ -22,6 +23,7 @@ mod hash;
 mod histogram;
 mod map;
 mod owner_token;
+mod prefetch;
 mod primitive;
 mod queue;
 mod stats;
@@ -41,6 +43,7 @@ pub use crate::{
     histogram::{Histogram, HistogramSnapshot},
     map::LockFreeHashMap,
     owner_token::OwnerToken,
+    prefetch::prefetch,
     queue::{LockFreeQueue, PushError, Recv},
     stats::{LockFreeStats, StatsSnapshot},
     wake_cell::WakeCell,

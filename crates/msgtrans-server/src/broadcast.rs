@@ -4,6 +4,7 @@
 //! Where one follows upon another, waking is what pays: it leaves them in the sessions' mailboxes, and each session writes
 //! all that has gathered in one go.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -112,15 +113,19 @@ pub(crate) async fn broadcast(
     }
     // Handles first: what visits the map holds up what others free.
     let mut all = Vec::with_capacity(sessions.len());
-    sessions.for_each(|_, session| all.push(session.clone()));
-    let mut chunks = all.chunks(CHUNK).peekable();
-    while let Some(chunk) = chunks.next() {
-        let sent = broadcast.write(chunk);
+    sessions.for_each(|id, session| all.push((*id, session.clone())));
+    // In the order in which they came, in which what they and the system hold of them lies in memory: in the map's order,
+    // which is none, each of 10 000 deliveries takes 1.2 µs longer.
+    all.sort_unstable_by_key(|(id, _)| *id);
+    let mut all = VecDeque::from(all);
+    loop {
+        let sent = broadcast.write(&mut all);
         broadcast.count_written(stats);
         sent?;
-        if chunks.peek().is_some() {
-            tokio::task::yield_now().await;
+        if all.is_empty() {
+            break;
         }
+        tokio::task::yield_now().await;
     }
     Ok(broadcast.report)
 }
@@ -154,11 +159,22 @@ impl Broadcast {
         Ok(())
     }
 
-    /// Writes the packet to those of `sessions` that are idle, and queues it for the others.
-    fn write(&mut self, sessions: &[Session]) -> Result<(), EncodeError> {
+    /// Writes the packet to the first [`CHUNK`] of `sessions` where they are idle, and queues it for the others.
+    fn write(&mut self, sessions: &mut VecDeque<(SessionId, Session)>) -> Result<(), EncodeError> {
         let now = Moment::now();
-        for session in sessions {
-            let (whole, bytes) = match self.frame(session)? {
+        for _ in 0..CHUNK {
+            // Let go before it has gone cold again.
+            let Some((_, session)) = sessions.pop_front() else {
+                break;
+            };
+            // A write takes long enough for all of this to come.
+            if let Some((_, later)) = sessions.get(1) {
+                later.prefetch();
+            }
+            if let Some((_, next)) = sessions.front() {
+                next.prefetch_way();
+            }
+            let (whole, bytes) = match self.frame(&session)? {
                 Some(frame) if frame.len() <= WRITTEN_MAX => {
                     let bytes = session.try_write_encoded(frame, now);
                     (bytes == frame.len(), bytes)
@@ -166,7 +182,7 @@ impl Broadcast {
                 _ => (false, 0),
             };
             if bytes == 0 {
-                self.queue(session)?;
+                self.queue(&session)?;
             } else {
                 self.report.queued += 1;
                 self.written.0 += u64::from(whole);

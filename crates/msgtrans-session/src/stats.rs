@@ -112,14 +112,6 @@ macro_rules! counters {
         }
 
         impl SessionCounters {
-            /// A broadcaster has written `bytes` of a frame. A frame of which something is left is counted when that is
-            /// taken from the mailbox.
-            #[inline]
-            pub(crate) fn wrote_past(&self, bytes: usize, whole: bool) {
-                add_own(&self.packets_out, u64::from(whole));
-                add_own(&self.bytes_out, bytes as u64);
-            }
-
             pub(crate) fn snapshot(&self) -> SessionStats {
                 SessionStats { $($name: self.$name.load(Ordering::Relaxed),)* ..SessionStats::default() }
             }

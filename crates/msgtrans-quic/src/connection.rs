@@ -143,8 +143,12 @@ impl QuicConnection {
         Ok(())
     }
 
-    /// One read to where the decoder wants it; 0 at the end of the stream.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, ConnectionError>> {
+    /// One read to where the decoder wants it; 0 at the end of the stream. A packet that comes by itself goes into `into`.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut PacketBatch,
+    ) -> Poll<Result<usize, ConnectionError>> {
         let pair = ready!(self.streams.poll_open(cx, Side::Reader)).map_err(failure::lost)?;
         let stream = Pin::new(&mut pair.recv);
         // Copied out of quinn's chunks, of which one is a datagram: frames rarely end where datagrams do, and each
@@ -162,12 +166,12 @@ impl QuicConnection {
             ReadTarget::Shared => {
                 let read = worker::with_read_buffer(|buffer| {
                     let read = ready!(poll_read_buf(stream, cx, buffer));
-                    Poll::Ready(read.map(|count| (count, buffer.split().freeze())))
+                    Poll::Ready(read.map(|count| (count, worker::split_filled(buffer).freeze())))
                 });
                 let (count, bytes) = ready!(read).map_err(failure::read)?;
                 match &mut self.prefix {
                     Some(prefix) => prefix.push(bytes),
-                    None => self.decoder.push(bytes),
+                    None => self.decoder.push_lone(bytes, into),
                 }
                 count
             }
@@ -312,7 +316,7 @@ impl Connection for QuicConnection {
                     })
                 });
             }
-            match ready!(self.poll_read(cx)) {
+            match ready!(self.poll_read(cx, into)) {
                 Ok(0) => self.ended = true,
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Err(self.cut(error))),

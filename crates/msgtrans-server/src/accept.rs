@@ -263,9 +263,19 @@ impl Future for Peer {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
+        match self.get_mut() {
+            Self::Session(session) => Pin::new(session).poll(cx),
+            this => this.poll_arrival(cx),
+        }
+    }
+}
+
+impl Peer {
+    /// Until there is a session. Apart, so that a session's poll saves no registers for it.
+    #[inline(never)]
+    fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let polled = match this {
+            let polled = match self {
                 Self::Session(session) => return Pin::new(session).poll(cx),
                 Self::Arriving(arriving) => Pin::new(arriving)
                     .poll(cx)
@@ -289,7 +299,7 @@ impl Future for Peer {
                 Self::Gone => return Poll::Ready(()),
             };
             let next = ready!(polled);
-            *this = next.unwrap_or(Self::Gone);
+            *self = next.unwrap_or(Self::Gone);
         }
     }
 }

@@ -118,7 +118,13 @@ pub(crate) fn with_batch<R>(f: impl FnOnce(&mut PacketBatch) -> R) -> R {
 
 impl Pass {
     /// Makes the pass that of the session with this key.
-    pub(crate) fn begin(&mut self, key: u64, wire: Option<(Framing, WireVersion)>, open: bool) {
+    #[inline]
+    pub(crate) fn begin(
+        &mut self,
+        key: u64,
+        wire: impl FnOnce() -> Option<(Framing, WireVersion)>,
+        open: bool,
+    ) {
         if self.key != key {
             debug_assert!(
                 self.is_idle(),
@@ -130,7 +136,7 @@ impl Pass {
         }
         self.open = open;
         if !self.wired {
-            self.wire(wire);
+            self.wire(wire());
         }
     }
 
@@ -386,9 +392,9 @@ pub(crate) fn offer_plain(shared: &Shared, packet: &Packet) -> bool {
 }
 
 /// Fills `run`, which is empty, with the next one-way messages, for the message lane.
-pub(crate) async fn next_run(run: &mut PacketBatch) {
+pub(crate) fn next_run(run: &mut PacketBatch) -> impl Future<Output = ()> {
     // No waker: the actor polls the lane whenever a message has come.
-    poll_fn(|_| current(|pass| pass.next_run(run))).await
+    poll_fn(|_| current(|pass| pass.next_run(run)))
 }
 
 impl Pass {

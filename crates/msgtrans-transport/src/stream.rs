@@ -95,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamConnection<S> {
     }
 
     /// One read to where the decoder wants it. A packet that comes by itself goes into `into`.
-    #[inline]
+    #[inline(always)]
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,

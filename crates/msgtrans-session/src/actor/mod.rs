@@ -514,7 +514,7 @@ impl Actor for SessionActor {
         let mut pass = self.pass.take().unwrap_or_else(pass::fresh);
         pass.begin(
             self.session.shared.key,
-            self.wire(),
+            || self.wire(),
             matches!(self.phase, Phase::Open),
         );
         self.pass = Some(pass);
@@ -639,7 +639,7 @@ impl Actor for SessionActor {
         // The lanes may be half-way through anything: they are not polled again.
         self.lanes = None;
         let mut pass = self.pass.take().unwrap_or_else(pass::fresh);
-        pass.begin(self.session.shared.key, self.wire(), false);
+        pass.begin(self.session.shared.key, || self.wire(), false);
         self.pass = Some(pass);
         self.begin_close(
             CloseReason::local(Code::HANDLER_FAILED, "the handler panicked"),

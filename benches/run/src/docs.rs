@@ -16,7 +16,11 @@ pub(crate) fn page(head: &[String], results: &[CaseResult], rows: &[Row]) -> Str
     }
     out.push_str(
         "\n\"Ours\" is `msgtrans serve --echo` with its defaults: the full session layer, a handler for each message,\n\
-         statistics, limits and bounded queues. A bracket is the least and the most of all rounds.\n\n\
+         statistics, limits and bounded queues. A bracket is the least and the most of all rounds.\n\
+         \n\
+         P10 has two references. tokio-raw and limit speak no handshake; tokio-greets and limit-greets (the cases\n\
+         \"greeted\") are the same servers that also read a Hello and write a Welcome, which is the least that a\n\
+         connection of version 2 costs: see [RESULTS.md](RESULTS.md).\n\n\
          ## What must be\n\n",
     );
     out.push_str(&markdown(&detail::bounds(rows)));

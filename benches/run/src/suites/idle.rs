@@ -50,6 +50,7 @@ fn idle(scheme: &'static str, accept_reference: &'static str) -> Case {
 /// The same burst against references that greet: what two more system calls and the peer's answer cost is in both.
 fn greeted(scheme: &'static str, reference: &'static str) -> Case {
     let accept = Metric::new("P10", "accept_us", "accept cpu us");
+    let accept = accept.bound(Must::Ratio(1.5), Must::Ratio(1.2));
     Case {
         name: format!("{scheme} {CONNECTIONS} greeted"),
         peers: false,

@@ -383,6 +383,24 @@ impl Packet {
         plain.then(|| u64::from(self.biz_type) << 32 | u64::from(self.message_id))
     }
 
+    /// Drops the packet, for who drops one a message: what hardly any packet has is looked for here, which costs less than
+    /// the call of the code that drops all parts.
+    #[inline(always)]
+    pub fn done_with(self) {
+        if !self.ext_header.is_empty() || self.meta.is_some() {
+            return drop(self);
+        }
+        let Self {
+            payload,
+            ext_header,
+            meta,
+            ..
+        } = self;
+        // Nothing is in them, so nothing leaks.
+        std::mem::forget((ext_header, meta));
+        drop(payload);
+    }
+
     /// A one-way text message.
     pub fn text(text: impl Into<String>) -> Self {
         Self::new(PacketType::OneWay, text.into())

@@ -467,6 +467,7 @@ impl Session {
     ) -> impl Future<Output = Result<(), SendError>> + Send + '_ {
         async move {
             if self.shared.offer_plain(&mut packet) {
+                packet.done_with();
                 return Ok(());
             }
             // Apart, so that the way above, which nearly all take, is not polled through all that this needs.

@@ -1,5 +1,7 @@
 //! Packets, identifiers, reasons and batches as applications use them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use msgtrans_core::{
     CloseReason, Code, ConnectionInfo, Flags, Initiator, Meta, Packet, PacketBatch, PacketType,
@@ -203,5 +205,29 @@ fn a_batch_gives_its_plain_messages_run_by_run_and_counts_what_is_left() {
             }
         }
         assert!(batch.is_empty() && batch.is_plain() && batch.bytes() == 0);
+    }
+}
+
+#[test]
+fn a_packet_that_is_done_with_lets_go_of_all_its_parts() {
+    let held = Arc::new([7u8; 100]);
+    let bytes = || Bytes::from_owner(Shared(held.clone()));
+    let plain = Packet::binary(bytes());
+    let with_header = Packet::binary(bytes()).with_ext_header(bytes());
+    let mut meta = Meta::default();
+    meta.code = Some(Code::NORMAL);
+    let with_meta = Packet::binary(bytes()).with_meta(meta);
+    assert_eq!(Arc::strong_count(&held), 5);
+    for packet in [plain, with_header, with_meta] {
+        packet.done_with();
+    }
+    assert_eq!(Arc::strong_count(&held), 1);
+}
+
+struct Shared(Arc<[u8; 100]>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &*self.0
     }
 }

@@ -51,8 +51,9 @@ pub(crate) struct Opening {
     pub(crate) deadline: Instant,
     /// When a silent peer counts as one that listens first.
     pub(crate) silence: Option<Instant>,
-    /// The authenticator at work; nothing is read meanwhile.
-    pub(crate) decision: Option<Decision>,
+    /// The authenticator at work; nothing is read meanwhile. Boxed for a moment, as what ten thousand openings hold at once
+    /// stays as holes between their sessions.
+    pub(crate) decision: Option<Box<Decision>>,
 }
 
 pub(crate) enum Role {

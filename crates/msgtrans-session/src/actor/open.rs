@@ -91,7 +91,7 @@ impl SessionActor {
             return self.wait();
         };
         if let Some(decision) = opening.decision.take() {
-            self.decided(decision, outcome);
+            self.decided(*decision, outcome);
         }
         if !matches!(self.phase, Phase::Open) {
             return Lane::Busy;
@@ -219,12 +219,12 @@ impl SessionActor {
         };
         if let Phase::Opening(opening) = &mut self.phase {
             opening.silence = None;
-            opening.decision = Some(Decision {
+            opening.decision = Some(Box::new(Decision {
                 future,
                 terms,
                 first,
                 settled,
-            });
+            }));
         }
     }
 

@@ -9,3 +9,10 @@ use super::SessionTask;
 fn a_task_takes_three_times_128_bytes() {
     assert!(size_of::<SessionTask>() <= 384 - 104 - 8);
 }
+
+/// Ten thousand that open at once leave as many holes of this size.
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn an_opening_is_small() {
+    assert!(size_of::<crate::opening::Opening>() <= 88);
+}

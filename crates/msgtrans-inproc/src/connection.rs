@@ -14,7 +14,6 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -23,6 +22,7 @@ use msgtrans_core::{
     CloseReason, ConnectionInfo, DecodeError, Flags, Header, Initiator, Limits, Packet,
     PacketBatch, PacketType, PeerAddress, PlainHeader, WireVersion, encoded_len,
 };
+use msgtrans_lockfree::SoleCounter;
 use msgtrans_transport::{
     Connection, ConnectionError, Framing, Inlet, OutboundBatch, Progress, Received, Shortcut,
 };
@@ -69,8 +69,8 @@ pub(crate) struct InprocConnection {
 struct Queue {
     state: Mutex<State>,
     /// What went past the writer's task. Written under the lock, read without it.
-    past_packets: AtomicU64,
-    past_bytes: AtomicU64,
+    past_packets: SoleCounter,
+    past_bytes: SoleCounter,
 }
 
 #[derive(Default)]
@@ -194,8 +194,8 @@ impl Shortcut for Queue {
             }
         };
         // One writer at a time, whoever holds the lock.
-        add(&self.past_packets, 1);
-        add(&self.past_bytes, bytes as u64);
+        self.past_packets.add(1);
+        self.past_bytes.add(bytes as u64);
         drop(state);
         wake(waker);
         Ok(())
@@ -206,17 +206,8 @@ impl Shortcut for Queue {
     }
 
     fn sent(&self) -> (u64, u64) {
-        (
-            self.past_packets.load(Ordering::Relaxed),
-            self.past_bytes.load(Ordering::Relaxed),
-        )
+        (self.past_packets.get(), self.past_bytes.get())
     }
-}
-
-/// Adds to what has one writer at a time.
-fn add(count: &AtomicU64, more: u64) {
-    let before = count.load(Ordering::Relaxed);
-    count.store(before.wrapping_add(more), Ordering::Relaxed);
 }
 
 impl fmt::Debug for InprocConnection {

@@ -75,6 +75,44 @@ impl fmt::Debug for Counter {
     }
 }
 
+/// A monotonic count with one writer at a time, read by anybody.
+///
+/// # Cost
+/// `add` is a load and a store: nothing that others could interrupt, which would cost some 20 instructions' time. 8 bytes.
+///
+/// # Limits
+/// Two that add at once lose what one of them added, and nothing else. Wraps at 2^64.
+///
+/// ```
+/// let sent = msgtrans_lockfree::SoleCounter::new();
+/// sent.add(64);
+/// sent.add(3);
+/// assert_eq!(sent.get(), 67);
+/// ```
+#[derive(Debug, Default)]
+pub struct SoleCounter(AtomicU64);
+
+impl SoleCounter {
+    /// Creates a count at zero.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds `n`.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        // Relaxed: as in `Counter`.
+        let before = self.0.load(Ordering::Relaxed);
+        self.0.store(before.wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// What was added so far.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Several monotonic counts that are written together: a [`Counter`] each, side by side in a stripe, so that adding to
 /// all of them costs little more than adding to one.
 ///

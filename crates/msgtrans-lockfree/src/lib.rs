@@ -9,6 +9,7 @@
 //! | [`OwnerToken`] | an owner's turn, which guests may take while it rests | one owner, many guests |
 //! | [`prefetch`] | a cache line asked for before it is needed | any thread |
 //! | [`Counter`], [`Tally`], [`Gauge`], [`Histogram`] | numbers that hot paths write and reports read | any thread |
+//! | [`SoleCounter`] | the same in 8 bytes | one adds at a time, any thread reads |
 //! | [`LockFreeStats`] | the bundle of them that describes message traffic | any thread |
 //!
 //! Nothing here blocks: no operation waits for another thread that might be preempted. What a type
@@ -38,7 +39,7 @@ mod shuttle_models;
 
 // The public interface is:
 pub use crate::{
-    counter::{Counter, Gauge, Tally},
+    counter::{Counter, Gauge, SoleCounter, Tally},
     hash::{BuildKeyHasher, KeyHasher},
     histogram::{Histogram, HistogramSnapshot},
     map::LockFreeHashMap,

@@ -70,6 +70,7 @@ mod imp {
     pub(crate) use loom::cell::UnsafeCell;
     use loom::sync::Mutex;
     pub(crate) use loom::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+    use std::cell::Cell;
     use std::collections::VecDeque;
     use std::ops::Deref;
 
@@ -145,12 +146,22 @@ mod imp {
     }
 
     loom::thread_local! {
-        static THREAD: usize = 0;
+        static THREAD: Cell<Option<usize>> = Cell::new(None);
     }
 
-    /// Loom's threads are told apart by the address of their own local.
+    /// Loom's threads are told apart by the address of their own local, unless a model gives them numbers: to count them
+    /// would be one more step of each thread in every model.
     pub(crate) fn thread_index() -> usize {
-        THREAD.with(|local| std::ptr::from_ref(local).addr() >> 3)
+        THREAD.with(|own| {
+            own.get()
+                .unwrap_or_else(|| std::ptr::from_ref(own).addr() >> 3)
+        })
+    }
+
+    /// Numbers a thread of a model, which has to be done before it asks; no two have the same number.
+    #[cfg(test)]
+    pub(crate) fn set_thread_index(index: usize) {
+        THREAD.with(|own| own.set(Some(index)));
     }
 
     pub(crate) fn stripe_count() -> usize {

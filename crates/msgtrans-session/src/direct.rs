@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 
 use msgtrans_core::{Packet, PacketType};
+use msgtrans_lockfree::SoleCounter;
 use msgtrans_transport::{Inlet, Shortcut};
 use tokio::time::Instant;
 
@@ -28,8 +29,8 @@ pub(crate) struct Direct {
     /// Whether the message lane has nothing at hand. Written like `idle`: a lane that waits in the middle of a run is
     /// behind everything that was read, and in front of what comes.
     clear: AtomicBool,
-    packets_in: AtomicU64,
-    bytes_in: AtomicU64,
+    packets_in: SoleCounter,
+    bytes_in: SoleCounter,
     /// Packets in either direction that the task knows of.
     known_in: AtomicU64,
     known_out: AtomicU64,
@@ -50,8 +51,8 @@ impl Direct {
             way,
             idle: AtomicBool::new(false),
             clear: AtomicBool::new(false),
-            packets_in: AtomicU64::new(0),
-            bytes_in: AtomicU64::new(0),
+            packets_in: SoleCounter::new(),
+            bytes_in: SoleCounter::new(),
             known_in: AtomicU64::new(0),
             known_out: AtomicU64::new(0),
         })
@@ -92,8 +93,8 @@ impl Direct {
     pub(crate) fn past(&self) -> Past {
         let (packets_out, bytes_out) = self.way.sent();
         Past {
-            packets_in: self.packets_in.load(Ordering::Relaxed),
-            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            packets_in: self.packets_in.get(),
+            bytes_in: self.bytes_in.get(),
             packets_out,
             bytes_out,
         }
@@ -172,8 +173,8 @@ impl Inlet for DirectInlet {
             }
             _ => return Err(packet),
         };
-        add(&direct.packets_in, 1);
-        add(&direct.bytes_in, bytes as u64);
+        direct.packets_in.add(1);
+        direct.bytes_in.add(bytes as u64);
         stats.received_past(bytes);
         Ok(waker)
     }
@@ -181,10 +182,4 @@ impl Inlet for DirectInlet {
     fn takes_messages(&self) -> bool {
         self.events.is_some()
     }
-}
-
-/// Adds to what has one writer at a time.
-fn add(count: &AtomicU64, more: u64) {
-    let before = count.load(Ordering::Relaxed);
-    count.store(before.wrapping_add(more), Ordering::Relaxed);
 }

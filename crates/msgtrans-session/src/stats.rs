@@ -1,10 +1,9 @@
 //! What is counted, and snapshots of it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use msgtrans_core::{CloseReason, Code};
-use msgtrans_lockfree::{Counter, Gauge, Histogram, Tally};
+use msgtrans_lockfree::{Counter, Gauge, Histogram, SoleCounter, Tally};
 
 use crate::rejections::{Rejection, RejectionCounters, Rejections};
 
@@ -24,7 +23,7 @@ macro_rules! counters {
             /// Adds the counts to both levels and forgets them.
             #[inline]
             pub(crate) fn flush(&mut self, session: &SessionCounters, runtime: &RuntimeStats) {
-                $(add_own(&session.$often, self.$often);)*
+                $(session.$often.add(self.$often);)*
                 self.flush_past(runtime);
                 $(self.$often = 0;)*
                 if std::mem::take(&mut self.has_rare) {
@@ -52,7 +51,7 @@ macro_rules! counters {
             fn flush_rare(&mut self, session: &SessionCounters, runtime: &RuntimeStats) {
                 let rare = std::mem::take(&mut self.rare);
                 $(if rare.$rare != 0 {
-                    add_own(&session.$rare, rare.$rare);
+                    session.$rare.add(rare.$rare);
                     runtime.counters.$rare.add(rare.$rare);
                     runtime.meters.$rare.increment(rare.$rare);
                 })*
@@ -95,7 +94,7 @@ macro_rules! counters {
         /// Counts of one session. Each has one writer at a time, so that a pass adds without contention.
         #[derive(Debug, Default)]
         pub(crate) struct SessionCounters {
-            $(pub(crate) $name: AtomicU64,)*
+            $(pub(crate) $name: SoleCounter,)*
         }
 
         /// What one session has done so far.
@@ -113,7 +112,7 @@ macro_rules! counters {
 
         impl SessionCounters {
             pub(crate) fn snapshot(&self) -> SessionStats {
-                SessionStats { $($name: self.$name.load(Ordering::Relaxed),)* ..SessionStats::default() }
+                SessionStats { $($name: self.$name.get(),)* ..SessionStats::default() }
             }
         }
 
@@ -159,14 +158,6 @@ macro_rules! counters {
             }
         }
     };
-}
-
-/// Adds to a count of a session, whose task is the only writer: no addition that others could interrupt, which costs 20
-/// instructions' time.
-#[inline]
-fn add_own(session: &AtomicU64, count: u64) {
-    let before = session.load(Ordering::Relaxed);
-    session.store(before.wrapping_add(count), Ordering::Relaxed);
 }
 
 counters! {

@@ -1,7 +1,7 @@
 //! Counters, gauge, histogram and the bundle of them under contention.
 
 use crate::scaled;
-use msgtrans_lockfree::{Counter, Gauge, Histogram, LockFreeStats, Tally};
+use msgtrans_lockfree::{Counter, Gauge, Histogram, LockFreeStats, SoleCounter, Tally};
 use std::sync::Arc;
 use std::thread;
 
@@ -46,6 +46,24 @@ fn each_count_of_a_tally_is_whole_however_many_threads_add() {
     }
     let rounds = scaled(10, 2) as u64;
     assert_eq!(tally.get(), [4 * each * rounds, 6 * each * rounds, 0]);
+}
+
+#[test]
+fn a_sole_counter_tells_all_what_its_writer_adds() {
+    let counter = Arc::new(SoleCounter::new());
+    let writer = {
+        let counter = counter.clone();
+        thread::spawn(move || (0..scaled(10_000, 100)).for_each(|_| counter.add(2)))
+    };
+    let mut last = 0;
+    while last < 2 * scaled(10_000, 100) as u64 {
+        let now = counter.get();
+        assert!(now >= last && now.is_multiple_of(2), "{last}, then {now}");
+        last = now;
+        thread::yield_now();
+    }
+    writer.join().unwrap();
+    assert_eq!(counter.get(), last);
 }
 
 #[test]

@@ -10,7 +10,6 @@
     )
 )]
 
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use msgtrans_actor::Lane;
@@ -295,7 +294,7 @@ impl SessionActor {
                 packet.compression = Compression::None;
             }
             if packet.flags.contains(Flags::ACK_NOW) && self.is_v2() {
-                let counted = self.shared().counters.packets_in.load(Ordering::Relaxed);
+                let counted = self.shared().counters.packets_in.get();
                 let past = self.shared().past().packets_in;
                 let received = counted
                     .saturating_add(past)

@@ -15,7 +15,7 @@ use criterion::{
     measurement::WallTime,
 };
 use micro::Stopwatch;
-use tables::{Dash, Locked, Ours, Scc, Table};
+use tables::{Dash, Locked, Ours, Papaya, Scc, Table};
 use work::{Churned, WORKERS, filled, held, together, work};
 
 /// Operations of one iteration, by each thread.
@@ -78,6 +78,7 @@ fn map(criterion: &mut Criterion) {
     one::<Ours>(&mut group, "LockFreeHashMap");
     one::<Dash>(&mut group, "dashmap");
     one::<Scc>(&mut group, "scc");
+    one::<Papaya>(&mut group, "papaya");
     one::<Locked>(&mut group, "64-locked");
 }
 

@@ -9,7 +9,7 @@ mod work;
 
 use std::time::Duration;
 
-use tables::{Dash, Locked, Ours, Scc, Table};
+use tables::{Dash, Locked, Ours, Papaya, Scc, Table};
 use work::{Churned, WORKERS, filled, held, together, work};
 
 /// An odd number, so that there is a middle one.
@@ -21,7 +21,7 @@ const OPERATIONS: u64 = 400_000;
 /// Fewer, because a lock that is held makes each of them wait for the kernel.
 const HELD_OPERATIONS: u64 = 300;
 
-const NAMES: [&str; 4] = ["LockFreeHashMap", "dashmap", "scc", "64-locked"];
+const NAMES: [&str; 5] = ["LockFreeHashMap", "dashmap", "scc", "64-locked", "papaya"];
 
 /// One map with one kind of work; a call does a turn and gives nanoseconds an operation.
 type Turn = Box<dyn FnMut() -> f64>;
@@ -36,7 +36,7 @@ fn main() {
         .skip(1)
         .find(|argument| !argument.starts_with('-') && argument.parse::<usize>().is_err())
         .unwrap_or_default();
-    let run = |name: &str, maps: &dyn Fn() -> [Turn; 4]| {
+    let run = |name: &str, maps: &dyn Fn() -> [Turn; NAMES.len()]| {
         if name.contains(&chosen) {
             compare(name, rounds, maps());
         }
@@ -52,6 +52,7 @@ fn main() {
                     mixed::<Dash>(entries, writes),
                     mixed::<Scc>(entries, writes),
                     mixed::<Locked>(entries, writes),
+                    mixed::<Papaya>(entries, writes),
                 ]
             });
         }
@@ -61,6 +62,7 @@ fn main() {
                 churn::<Dash>(entries),
                 churn::<Scc>(entries),
                 churn::<Locked>(entries),
+                churn::<Papaya>(entries),
             ]
         });
     }
@@ -71,6 +73,7 @@ fn main() {
                 away::<Dash>(writes),
                 away::<Scc>(writes),
                 away::<Locked>(writes),
+                away::<Papaya>(writes),
             ]
         });
     }
@@ -108,21 +111,21 @@ fn nanos(took: Duration, operations: u64) -> f64 {
 }
 
 /// Each round gives every map a turn, each time beginning with the next one.
-fn compare(name: &str, rounds: usize, mut maps: [Turn; 4]) {
+fn compare(name: &str, rounds: usize, mut maps: [Turn; NAMES.len()]) {
     // Allocators and caches settle.
     for map in &mut maps {
         map();
     }
-    let mut figures = [const { Vec::new() }; 4];
+    let mut figures = [const { Vec::new() }; NAMES.len()];
     let mut ratios = Vec::new();
     for round in 0..rounds {
-        let mut these = [0.0; 4];
+        let mut these = [0.0; NAMES.len()];
         for turn in 0..maps.len() {
             let map = (round + turn) % maps.len();
             these[map] = maps[map]();
             figures[map].push(these[map]);
         }
-        ratios.push(these[0] / these[1].min(these[2]).min(these[3]));
+        ratios.push(these[0] / these[1..].iter().copied().fold(f64::INFINITY, f64::min));
     }
     let (low, middle, high) = spread(&mut ratios);
     println!("{name:14} ratio {middle:.2} ({low:.2}-{high:.2})");

@@ -15,6 +15,19 @@ use crate::shortcut::ByteWay;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const MSG_NOSIGNAL: std::ffi::c_int = 0x4000;
 
+/// Whether a socket that took a write in part says by itself when there is room again: with epoll and kqueue. Elsewhere
+/// only behind a write that found none.
+const TELLS_OF_ROOM: bool = cfg!(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "macos",
+    target_os = "ios",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly",
+));
+
 macro_rules! shared_stream {
     ($(#[$doc:meta])* $Shared:ident, $End:ident, $Stream:ty, $Read:ty, $Write:ty) => {
         $(#[$doc])*
@@ -45,7 +58,7 @@ macro_rules! shared_stream {
                 let mut taken = None;
                 let outcome = stream.try_io(Interest::WRITABLE, || {
                     let count = write()?;
-                    if count > 0 && count < len {
+                    if TELLS_OF_ROOM && count > 0 && count < len {
                         taken = Some(count);
                         return Err(io::ErrorKind::WouldBlock.into());
                     }

@@ -217,7 +217,7 @@ where
     /// Sets the value of `key`; what `read` makes of the old one comes back.
     pub fn insert_with<R>(&self, key: K, value: V, read: impl FnOnce(&V) -> R) -> Option<R> {
         let (shard, order) = self.shard_of(&key);
-        let aim = shard.aim(order);
+        let aim = shard.aim_to_write(order);
         let guard = reclaim::pin();
         shard
             .insert(Fresh::new(key, value), true, self.write(aim, &guard), read)
@@ -230,7 +230,7 @@ where
     /// The value, when `key` has one already.
     pub fn insert_if_absent(&self, key: K, value: V) -> Result<(), V> {
         let (shard, order) = self.shard_of(&key);
-        let aim = shard.aim(order);
+        let aim = shard.aim_to_write(order);
         let guard = reclaim::pin();
         // Looking first saves the allocation where keys are usually there.
         if shard
@@ -262,7 +262,7 @@ where
     /// Removes `key`; what `read` makes of its value comes back.
     pub fn remove_with<R>(&self, key: &K, read: impl FnOnce(&V) -> R) -> Option<R> {
         let (shard, order) = self.shard_of(key);
-        let aim = shard.aim(order);
+        let aim = shard.aim_to_write(order);
         let guard = reclaim::pin();
         shard.remove(
             self.write(aim, &guard),
@@ -276,7 +276,7 @@ where
     /// may be asked again when the value changes meanwhile.
     pub fn remove_if(&self, key: &K, wanted: impl Fn(&V) -> bool) -> bool {
         let (shard, order) = self.shard_of(key);
-        let aim = shard.aim(order);
+        let aim = shard.aim_to_write(order);
         let guard = reclaim::pin();
         shard
             .remove(

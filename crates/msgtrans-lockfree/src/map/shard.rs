@@ -31,6 +31,7 @@
 //! cannot come back as another node in between.
 
 use super::entries::Entries;
+use super::memory;
 use super::node::{Fresh, Link, Node, free_node};
 use super::reclaim::{self, Guard};
 use super::slots::{Last, free_array, new_array};
@@ -203,6 +204,18 @@ impl<K, V> Shard<K, V> {
         // SAFETY: arrays live as long as the shard.
         let slot = unsafe { &*slot };
         Aim { order, level, slot }
+    }
+
+    /// The same for a write, which has other things to do while the first node is on its way. A read has not.
+    #[inline(always)]
+    pub(super) fn aim_to_write(&self, order: u64) -> Aim<'_> {
+        let aim = self.aim(order);
+        // Loom would take the look for an access that matters.
+        if cfg!(not(any(msgtrans_loom, msgtrans_shuttle))) {
+            // Relaxed: what it points to may be gone by now, and is not looked at.
+            memory::fetch(without(aim.slot.next.load(Ordering::Relaxed), FLAGS));
+        }
+        aim
     }
 
     /// A slot at or before the order that is in the list, what it points to, and whether it is that of the order's own

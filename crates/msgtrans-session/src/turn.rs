@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
 use std::time::Duration;
 
-use msgtrans_lockfree::{OwnerToken, prefetch};
+use msgtrans_lockfree::{OwnerToken, SoleCounter, prefetch};
 use msgtrans_transport::ByteWay;
 use tokio::time::Instant;
 
@@ -46,8 +46,8 @@ pub(crate) struct Turn {
     wrote: AtomicU64,
     /// Whole frames and bytes that broadcasters have written. Here and not among the session's other counts, so that a
     /// delivery touches fewer cache lines. Changed by who has the turn, who alone is not the task.
-    packets: AtomicU64,
-    bytes: AtomicU64,
+    packets: SoleCounter,
+    bytes: SoleCounter,
 }
 
 impl Turn {
@@ -57,8 +57,8 @@ impl Turn {
             way,
             token: OwnerToken::new(),
             wrote: AtomicU64::new(0),
-            packets: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
+            packets: SoleCounter::new(),
+            bytes: SoleCounter::new(),
         }
     }
 
@@ -85,15 +85,14 @@ impl Turn {
         let count = way.try_write(bytes)?;
         self.wrote.store(now.0, Ordering::Relaxed);
         // A frame of which something is left is counted when that is taken from the mailbox.
-        add(&self.packets, u64::from(count == bytes.len()));
-        add(&self.bytes, count as u64);
+        self.packets.add(u64::from(count == bytes.len()));
+        self.bytes.add(count as u64);
         Ok(count)
     }
 
     /// Whole frames and bytes that broadcasters have written.
     pub(crate) fn written(&self) -> (u64, u64) {
-        let packets = self.packets.load(Ordering::Relaxed);
-        (packets, self.bytes.load(Ordering::Relaxed))
+        (self.packets.get(), self.bytes.get())
     }
 
     /// What a write begins with.
@@ -101,11 +100,4 @@ impl Turn {
     pub(crate) fn prefetch_way(&self) {
         prefetch(self.way.as_ptr());
     }
-}
-
-/// Adds to what has one writer at a time.
-#[inline]
-fn add(count: &AtomicU64, more: u64) {
-    let before = count.load(Ordering::Relaxed);
-    count.store(before.wrapping_add(more), Ordering::Relaxed);
 }

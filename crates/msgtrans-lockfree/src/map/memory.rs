@@ -66,19 +66,6 @@ const fn class<T>() -> (Option<usize>, Layout) {
     }
 }
 
-/// Asks for the line at `address`, which need not be there, ahead of its use.
-#[inline(always)]
-pub(super) fn fetch<T>(address: *const T) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint reads nothing and cannot fail, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = address;
-}
-
 /// Memory for a `T`, not initialised. `T` is not zero-sized.
 #[inline]
 pub(super) fn take<T>() -> NonNull<T> {

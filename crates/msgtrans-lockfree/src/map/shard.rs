@@ -31,10 +31,10 @@
 //! cannot come back as another node in between.
 
 use super::entries::Entries;
-use super::memory;
 use super::node::{Fresh, Link, Node, free_node};
 use super::reclaim::{self, Guard};
 use super::slots::{Last, free_array, new_array};
+use crate::prefetch::prefetch;
 use crate::primitive::{AtomicPtr, AtomicUsize, CachePadded, Ordering};
 use std::marker::PhantomData;
 use std::ptr;
@@ -213,7 +213,7 @@ impl<K, V> Shard<K, V> {
         // Loom would take the look for an access that matters.
         if cfg!(not(any(msgtrans_loom, msgtrans_shuttle))) {
             // Relaxed: what it points to may be gone by now, and is not looked at.
-            memory::fetch(without(aim.slot.next.load(Ordering::Relaxed), FLAGS));
+            prefetch(without(aim.slot.next.load(Ordering::Relaxed), FLAGS));
         }
         aim
     }

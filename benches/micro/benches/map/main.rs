@@ -4,6 +4,7 @@
 //! A figure is what one operation costs the thread that does it: the time of all working threads over what they did.
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
+mod papaya_table;
 mod tables;
 mod work;
 
@@ -15,7 +16,8 @@ use criterion::{
     measurement::WallTime,
 };
 use micro::Stopwatch;
-use tables::{Dash, Locked, Ours, Papaya, Scc, Table};
+use papaya_table::Papaya;
+use tables::{Dash, Locked, Ours, Scc, Table};
 use work::{Churned, WORKERS, filled, held, together, work};
 
 /// Operations of one iteration, by each thread.

@@ -54,6 +54,8 @@ pub struct StreamConnection<S: 'static> {
     probe: &'static Probe<S>,
     /// Whether the last read brought all that there was, and nobody has looked for more since.
     drained: bool,
+    /// What the look for the first bytes met, for the next read to tell.
+    failed: Option<Box<ConnectionError>>,
 }
 
 #[derive(Debug)]
@@ -84,6 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamConnection<S> {
             closing: None,
             probe: &Probe::NONE,
             drained: false,
+            failed: None,
         }
     }
 
@@ -127,10 +130,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamConnection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for StreamConnection<S> {
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // No packet comes by itself before the version is known. An error shows again, as the end, to whoever reads on.
+        // No packet comes by itself before the version is known.
         match ready!(self.poll_read(cx, &mut PacketBatch::new())) {
             Ok(count) => self.ended = count == 0,
-            Err(_) => self.ended = true,
+            Err(error) => {
+                // A socket tells of it once; whoever reads on hears of it.
+                self.ended = true;
+                self.failed = Some(Box::new(error));
+            }
         }
         Poll::Ready(())
     }
@@ -153,6 +160,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for StreamCo
                 "a decode without a packet has nothing left to decode"
             );
             if self.ended {
+                if let Some(error) = self.failed.take() {
+                    return Poll::Ready(Err(*error));
+                }
                 return Poll::Ready(if self.decoder.is_at_boundary() {
                     Ok(Received::End)
                 } else {

@@ -84,8 +84,10 @@ pub struct WebSocketConnection<S: 'static> {
 }
 
 /// What ended reading.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Failure {
+    /// What the look for the first bytes met, until it is told.
+    Lost(Option<ConnectionError>),
     Decode(DecodeError),
     Message(MessageError),
     Closed(Option<CloseReason>),
@@ -358,7 +360,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WebSocketConnection<S> 
 
     /// How the stream ended, or failed to end.
     #[cold]
-    fn end(&self) -> Result<Received, ConnectionError> {
+    fn end(&mut self) -> Result<Received, ConnectionError> {
+        if let Some(Failure::Lost(error)) = self.failed.as_deref_mut()
+            && let Some(error) = error.take()
+        {
+            return Err(error);
+        }
         match self.failed.as_deref() {
             Some(Failure::Decode(error)) => Err(ConnectionError::Decode(error.clone())),
             Some(Failure::Message(error)) => {
@@ -494,11 +501,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> WebSocketConnection<S> 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for WebSocketConnection<S> {
     fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.chunk.is_empty() {
-            // No message comes by itself before the first bytes of one. An error shows again, as the end, to whoever
-            // reads on.
+            // No message comes by itself before the first bytes of one.
             match ready!(self.poll_read(cx, &mut PacketBatch::new())) {
                 Ok(count) => self.ended = count == 0,
-                Err(_) => self.ended = true,
+                // A socket tells of it once; whoever reads on hears of it.
+                Err(error) => self.fail(Failure::Lost(Some(error))),
             }
         }
         Poll::Ready(())

@@ -674,3 +674,20 @@ fn behind_a_short_read_a_stream_is_asked_and_not_read_and_each_look_stores_the_w
         }
     }
 }
+
+#[tokio::test]
+async fn a_reset_that_the_look_for_the_first_bytes_meets_is_told_by_the_next_read() {
+    let (mut connection, peer) = sockets().await;
+    socket2::SockRef::from(&peer)
+        .set_linger(Some(std::time::Duration::ZERO))
+        .expect("an option");
+    drop(peer);
+    let first = std::future::poll_fn(|cx| connection.poll_first(cx));
+    tokio::time::timeout(PATIENCE, first).await.expect("heard");
+    let mut batch = PacketBatch::new();
+    let received = connection.poll_recv(&mut cx(), usize::MAX, &mut batch);
+    assert!(
+        matches!(received, Poll::Ready(Err(ConnectionError::Io(_)))),
+        "{received:?}"
+    );
+}

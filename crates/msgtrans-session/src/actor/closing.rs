@@ -13,7 +13,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use msgtrans_actor::Lane;
+use msgtrans_actor::{Lane, Panicked};
 use msgtrans_core::{CloseReason, Code, Goodbye, Initiator, PacketType};
 use tokio::time::Instant;
 
@@ -67,8 +67,9 @@ impl SessionActor {
         {
             return self.drop_connection(reason);
         }
-        let ended_by_peer = reason.initiator != Initiator::Local;
+        // The first reason counts: a close of this side behind the peer's Goodbye writes nothing either.
         let reason = self.stop(reason);
+        let ended_by_peer = reason.initiator != Initiator::Local;
         let items = self.shared().mailbox.close();
         if ended_by_peer {
             discard(items);
@@ -241,7 +242,10 @@ impl SessionActor {
         runtime.stats.session_closed(reason);
         tracing::debug!(session = %self.session.id(), %reason, "session closed");
         for middleware in &runtime.middleware {
-            middleware.on_close(&self.session, reason);
+            // Of a panic here nobody else would hear of the end, and the session would keep its place for ever.
+            if let Err(panicked) = Panicked::catch(|| middleware.on_close(&self.session, reason)) {
+                self.tell_panic(&panicked.0);
+            }
         }
         runtime.hooks.closed(&self.session, reason);
         self.leave();

@@ -331,6 +331,14 @@ impl SessionActor {
         }
     }
 
+    fn tell_panic(&self, message: &str) {
+        tracing::error!(session = %self.session.id(), panic = message, "a handler panicked; its session closes");
+        let error =
+            msgtrans_core::HandlerError::with_code(Code::INTERNAL, format!("panicked: {message}"));
+        self.runtime()
+            .events_error(self.session.id(), error.into_transport());
+    }
+
     fn heartbeat(&self) -> Duration {
         Duration::from_millis(self.heartbeat_ms.into())
     }
@@ -631,11 +639,12 @@ impl Actor for SessionActor {
     }
 
     fn panicked(&mut self, message: String) {
-        tracing::error!(session = %self.session.id(), panic = %message, "a handler panicked; its session closes");
-        let error =
-            msgtrans_core::HandlerError::with_code(Code::INTERNAL, format!("panicked: {message}"));
-        self.runtime()
-            .events_error(self.session.id(), error.into_transport());
+        self.tell_panic(&message);
+        if let Phase::Leaving(_) = self.phase {
+            // It was the handler that heard of the end: it is not asked again.
+            self.phase = Phase::Done;
+            return;
+        }
         // The lanes may be half-way through anything: they are not polled again.
         self.lanes = None;
         let mut pass = self.pass.take().unwrap_or_else(pass::fresh);

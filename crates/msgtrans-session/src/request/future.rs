@@ -103,6 +103,8 @@ impl RequestFuture {
         };
         let (id, timed) = inserted?;
         self.id = id;
+        // Until it is known what became of it: middleware may panic, and what is dropped then is in the table.
+        self.stage = Stage::Queueing;
         packet.packet_type = PacketType::Request;
         packet.message_id = id;
         // Before the packet is queued: whoever takes it out looks at the deadlines too.
@@ -137,7 +139,6 @@ impl RequestFuture {
                     }
                     Err(PushError::Full(item)) => {
                         self.rare = Some(queueing(session, item, self.timeout));
-                        self.stage = Stage::Queueing;
                         return Ok(());
                     }
                     Err(error) => shared.refuse_full(error),
@@ -145,6 +146,7 @@ impl RequestFuture {
             },
         };
         shared.abandon_request(id);
+        self.stage = Stage::Over;
         Err(refused.into())
     }
 

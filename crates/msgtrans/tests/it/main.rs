@@ -13,6 +13,7 @@ mod interop_replay;
 mod lifecycle;
 mod limits;
 mod middleware;
+mod panics;
 mod pipelined;
 mod raw;
 mod requests;

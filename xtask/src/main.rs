@@ -44,7 +44,8 @@ tasks:
   tidy           conventions of the source tree, with a hint for each finding
   conformance    both conformance suites over every protocol, as a table
   audit          cargo-deny with the advisory database; installs it when missing
-  bench [ARGS]   builds the command in release and runs benches/ with ARGS
+  bench [ARGS]   the command in release against limit and peers; `--help` tells, `--quick` is short
+  counts         instructions of the hot path against their limits; `--write` makes them the limits
   autobahn [ARGS] the Autobahn suite against our WebSocket layer, ws and wss, both roles
   fuzz [ARGS]    libFuzzer on every target for `--minutes N`; `--prove` finds planted bugs
   churn [ARGS]   connections that abort anywhere, and a server that must hold nothing of them
@@ -103,7 +104,7 @@ fn main() -> ExitCode {
         "interop" => interop::run(&workspace, rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
-            return ExitCode::from(2);
+            return ExitCode::SUCCESS;
         }
         unknown => return usage_error(&format!("unknown task `{unknown}`")),
     };

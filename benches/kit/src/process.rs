@@ -1,8 +1,10 @@
 //! What a process has cost so far: CPU time, context switches, memory; and where it may run.
 
-use rustix::process::{Pid, Resource, Rlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// Counters of one process, all threads together, since its start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -140,6 +142,22 @@ pub fn pin(cores: &[usize]) -> io::Result<()> {
         set.set(core);
     }
     Ok(rustix::thread::sched_setaffinity(None::<Pid>, &set)?)
+}
+
+/// Lets what `command` starts end with the thread that starts it, however that ends: a server whose harness was killed
+/// would hold its core, and its port, until somebody finds it.
+pub fn ends_with_this_thread(command: &mut Command) -> &mut Command {
+    let parent = rustix::process::getpid();
+    let ask = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // Who was left alone before asking would wait for ever.
+        match rustix::process::getppid() {
+            Some(now) if now == parent => Ok(()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    };
+    // SAFETY: between fork and exec the closure makes two system calls and neither allocates nor locks.
+    unsafe { command.pre_exec(ask) }
 }
 
 /// Raises the limit on open descriptors as far as it goes and says how far that is.

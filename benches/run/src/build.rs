@@ -1,25 +1,21 @@
 //! Builds the programs that a run needs.
 
 use crate::suites::Case;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-/// Builds the load, the limit servers and what these cases need besides, and says where they are: beside this very
-/// program.
-pub(crate) fn programs(cases: &[Case]) -> Result<PathBuf, String> {
+/// Builds the load, the limit servers and what these cases need besides. They end up beside this very program.
+pub(crate) fn programs(cases: &[Case]) -> Result<(), String> {
     let mut packages = vec!["load", "limit"];
     for package in cases.iter().flat_map(|case| case.packages) {
         if !packages.contains(package) {
             packages.push(package);
         }
     }
-    if !build(&packages, &[]) {
-        return Err(format!("{} do not build", packages.join(" ")));
+    match build(&packages, &[]) {
+        true => Ok(()),
+        false => Err(format!("{} do not build", packages.join(" "))),
     }
-    let me = std::env::current_exe().map_err(|error| error.to_string())?;
-    me.parent()
-        .map(Path::to_path_buf)
-        .ok_or_else(|| "this program lies nowhere".into())
 }
 
 /// Builds other people's servers, without libzmq where that does not build. A run goes on without them: what cannot be

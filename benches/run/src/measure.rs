@@ -285,7 +285,7 @@ pub(crate) struct Talk {
 impl Talk {
     /// Starts it.
     pub(crate) fn start(mut command: Command) -> Result<Self, String> {
-        let mut child = command
+        let mut child = process::ends_with_this_thread(&mut command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,10 +1,10 @@
 //! The order of turns: in each round every server has one, so that what swings with the hour swings for all.
 
 use crate::measure::{Bench, Sample};
+use crate::progress::Progress;
 use crate::servers::{OURS, Server};
 use crate::suites::Case;
 use crate::table::{self, CaseResult, ServerResult};
-use std::io::{IsTerminal, Write};
 
 /// Runs all cases; a server that fails keeps the others going, and the result says why it failed.
 pub(crate) fn run(
@@ -71,46 +71,4 @@ pub(crate) fn run(
 /// Whether the case says something without it.
 fn is_peer(server: &Server, case: &Case) -> bool {
     server.name != OURS && server.name != case.reference
-}
-
-/// One line on standard error, rewritten where that is a terminal.
-struct Progress {
-    turn: usize,
-    turns: usize,
-    terminal: bool,
-}
-
-impl Progress {
-    fn new(turns: usize) -> Self {
-        Self {
-            turn: 0,
-            turns,
-            terminal: std::io::stderr().is_terminal(),
-        }
-    }
-
-    fn next(&mut self, what: &str) {
-        self.turn += 1;
-        let mut err = std::io::stderr().lock();
-        let (begin, end) = if self.terminal {
-            ("\r\x1b[K", "")
-        } else {
-            ("", "\n")
-        };
-        // Progress that cannot be shown is no reason to stop measuring.
-        let _ = write!(err, "{begin}[{}/{}] {what}{end}", self.turn, self.turns);
-        let _ = err.flush();
-    }
-
-    /// A line that stays.
-    fn tell(&self, what: &str) {
-        self.end();
-        eprintln!("run: {what}");
-    }
-
-    fn end(&self) {
-        if self.terminal {
-            eprint!("\r\x1b[K");
-        }
-    }
 }

@@ -1,11 +1,13 @@
 //! The servers that can be measured, and one of them as a running process.
 
 use crate::suites::{self, Case, Work};
+use bench_kit::process::ends_with_this_thread;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,16 @@ pub(crate) struct Programs {
     pub(crate) folder: PathBuf,
     /// `msgtrans`, when there is one to measure.
     pub(crate) ours: Option<PathBuf>,
+}
+
+impl Programs {
+    /// Names without programs, for telling who would take part.
+    pub(crate) fn nowhere() -> Self {
+        Self {
+            folder: PathBuf::new(),
+            ours: Some(PathBuf::from("msgtrans")),
+        }
+    }
 }
 
 /// A server that can be measured.
@@ -188,7 +200,7 @@ impl Server {
                 .replace("{url}", &url)
                 .replace("{place}", &place)
         }));
-        let mut child = command
+        let mut child = ends_with_this_thread(&mut command)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -215,9 +227,18 @@ impl Server {
             url: String::new(),
             socket,
         };
-        running.url = inbox.recv_timeout(START_MAX).map_err(|_| {
-            let why = said.take();
-            format!("it does not listen: {why}")
+        running.url = inbox.recv_timeout(START_MAX).map_err(|why| {
+            let mut what = "it does not listen".to_owned();
+            if why == RecvTimeoutError::Disconnected {
+                // Its output is closed, so it is about to end, and then how it did can be told.
+                soon(|| running.check().is_err());
+                what = running.check().err().unwrap_or(what);
+            }
+            let said = said.take();
+            match said.is_empty() {
+                true => what,
+                false => format!("{what}: {said}"),
+            }
         })?;
         if let Some(mtu) = case.mtu {
             let bare = running.url.split('?').next().unwrap_or_default();
@@ -227,12 +248,38 @@ impl Server {
     }
 }
 
+/// How the names of Unix sockets begin; the process follows, then a number.
+const SOCKET: &str = "msgtrans-bench-";
+
 /// Where a Unix socket is made: a name that nobody has.
 fn socket_path() -> PathBuf {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("msgtrans-bench-{}-{number}.sock", std::process::id());
+    let name = format!("{SOCKET}{}-{number}.sock", std::process::id());
     std::env::temp_dir().join(name)
+}
+
+/// Removes the sockets of runs that were killed.
+pub(crate) fn remove_sockets_of_the_dead(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(SOCKET)?.strip_suffix(".sock"))
+            .and_then(|name| name.split_once('-')?.0.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+            // Somebody else's, or gone by now: neither is in the way.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Waits for what is about to be, and no longer than that takes on a busy machine.
+fn soon(mut done: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !done() && begin.elapsed() < Duration::from_secs(2) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// The last line that a process has printed on standard error: why it failed.
@@ -259,11 +306,8 @@ impl LastLine {
 
     /// The line; a process that is about to end is given a moment to say it.
     pub(crate) fn take(mut self) -> String {
-        let begin = Instant::now();
         if let Some(reader) = self.1.take() {
-            while !reader.is_finished() && begin.elapsed() < Duration::from_millis(200) {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            soon(|| reader.is_finished());
         }
         self.0
             .lock()
@@ -303,5 +347,64 @@ impl Drop for Running {
         if let Some(path) = &self.socket {
             let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_of_runs_that_are_gone_are_removed_and_others_stay() {
+        let folder = std::env::temp_dir().join(format!("msgtrans-sockets-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let own = format!("{SOCKET}{}-0.sock", std::process::id());
+        // No process has a number that large.
+        let dead = format!("{SOCKET}{}-0.sock", u32::MAX);
+        let names = [dead.as_str(), &own, "msgtrans-bench-notes.sock", "other"];
+        for name in names {
+            std::fs::write(folder.join(name), "").expect("a file");
+        }
+        remove_sockets_of_the_dead(&folder);
+        let left = names.map(|name| folder.join(name).exists());
+        std::fs::remove_dir_all(&folder).expect("cleaned up");
+        assert_eq!(left, [false, true, true, true]);
+    }
+
+    #[test]
+    fn a_server_that_cannot_start_says_why_or_at_least_how_it_ended() {
+        let case = suites::select(&["P2".to_owned()]).expect("a known suite")[0].clone();
+        let sh = |script: &str| Server::new("sh", "v1", Path::new("/bin/sh"), &["-c", script]);
+        let error = |server: Server| server.start(&case).err().expect("it listens nowhere");
+        assert_eq!(
+            error(sh("exit 3")),
+            "the server ended by itself: exit status: 3"
+        );
+        assert_eq!(
+            error(sh("echo the port is taken >&2; exit 1")),
+            "the server ended by itself: exit status: 1: the port is taken"
+        );
+        let nowhere = Server::new("x", "v1", Path::new("/nowhere/x"), &[]);
+        assert!(error(nowhere).starts_with("/nowhere/x: No such file"));
+    }
+
+    #[test]
+    fn a_server_does_not_outlive_the_thread_that_started_it() {
+        // Told by the end of its standard output, which only the server holds: a wait, not a sleep.
+        let (sender, output) = mpsc::channel();
+        let starter = std::thread::spawn(move || {
+            let mut command = Command::new("sleep");
+            let child = ends_with_this_thread(command.arg("600"))
+                .stdout(Stdio::piped())
+                .spawn();
+            let mut child = child.expect("sleep is everywhere");
+            let _ = sender.send(child.stdout.take());
+            child
+        });
+        let output = output.recv().expect("started").expect("piped");
+        let mut child = starter.join().expect("the thread ends well");
+        assert_eq!(BufReader::new(output).lines().count(), 0);
+        let status = child.wait().expect("its end");
+        assert!(!status.success(), "{status}");
     }
 }

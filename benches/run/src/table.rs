@@ -44,12 +44,19 @@ pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
-    /// The standard error of the median, from the median distance of the rounds to it.
+    /// The standard error of the median, from the median distance of the rounds to it, and never less than what their
+    /// whole range tells: of three rounds two often lie side by side.
     pub(crate) error: f64,
 }
 
 /// From a median distance to a standard deviation, and from that to the error of a median, for a normal distribution.
 const ERROR_OF_MEDIAN: f64 = 1.4826 * 1.2533;
+/// How many standard deviations lie between the least and the most of so many values.
+const RANGE: [f64; 8] = [1.128, 1.693, 2.059, 2.326, 2.534, 2.704, 2.847, 2.970];
+/// Part of what the range tells that counts; all of it would let one disturbed round hide a loss.
+const RANGE_COUNTS: f64 = 0.6;
+/// Part of a median of one or two rounds.
+const ERROR_UNKNOWN: f64 = 0.05;
 
 /// One figure of one server.
 pub(crate) struct Row {
@@ -82,7 +89,16 @@ impl Spread {
         let median = middle(&values);
         let mut distances: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
         distances.sort_by(f64::total_cmp);
-        let error = ERROR_OF_MEDIAN * middle(&distances) / (values.len() as f64).sqrt();
+        let deviations = RANGE[values.len().clamp(2, RANGE.len() + 1) - 2];
+        // One or two rounds say nothing of how much they swing.
+        let unknown = match values.len() {
+            ..3 => ERROR_UNKNOWN * median.abs(),
+            _ => 0.0,
+        };
+        let by_range = RANGE_COUNTS * 1.2533 * (max - min) / deviations;
+        let by_distance = ERROR_OF_MEDIAN * middle(&distances);
+        let error = by_distance.max(by_range) / (values.len() as f64).sqrt();
+        let error = error.max(unknown);
         Some(Self {
             median,
             min,
@@ -314,6 +330,19 @@ pub(crate) fn render(rows: &[Row]) -> String {
     out
 }
 
+/// Why a case fails the run, with how many turns did: a server that failed in some rounds has figures of the others.
+pub(crate) fn unsound(result: &CaseResult) -> String {
+    let lines = result.servers.iter().filter_map(|server| {
+        let (why, name) = (server.failure.as_ref()?, &server.name);
+        let failed = server.rounds.iter().filter(|turn| turn.is_none()).count();
+        let (turns, case) = (server.rounds.len(), &result.case.name);
+        Some(format!(
+            "FAILED: {case}, {name}, {failed} of {turns} turns: {why}\n"
+        ))
+    });
+    lines.collect()
+}
+
 /// Who failed where and why, each once.
 pub(crate) fn failures(rows: &[Row]) -> Vec<(&str, &str, &str)> {
     let mut failures = Vec::new();
@@ -392,6 +421,34 @@ mod tests {
             Some(2.5)
         );
         assert_eq!(Spread::of(Vec::new()), None);
+    }
+
+    #[test]
+    fn a_server_that_failed_once_is_told_although_it_has_figures() {
+        let cases = crate::suites::select(&["P2".to_owned()]).expect("a known suite");
+        let ours = ServerResult {
+            rounds: samples(&[Some(12.0), None, Some(11.0)]),
+            failure: Some("answered wrongly".to_owned()),
+            ..ServerResult::new("ours")
+        };
+        let result = CaseResult {
+            case: cases[0].clone(),
+            servers: vec![ServerResult::new("limit"), ours],
+            sound: false,
+        };
+        assert_eq!(
+            unsound(&result),
+            "FAILED: tcp 1 KiB 10x16, ours, 1 of 3 turns: answered wrongly\n"
+        );
+    }
+
+    #[test]
+    fn a_single_round_is_not_taken_for_exact() {
+        let error = |rounds: &[f64]| Spread::of(rounds.to_vec()).expect("values").error;
+        assert_eq!(error(&[100.0]), 5.0);
+        assert_eq!(error(&[100.0; 3]), 0.0);
+        // Two of three lie side by side, and the third tells that this is chance.
+        assert!(error(&[100.0, 100.0, 130.0]) > 5.0);
     }
 
     #[test]

@@ -56,14 +56,8 @@ fn servers(programs: &Programs) -> Vec<Server> {
     let Some(program) = &programs.ours else {
         return Vec::new();
     };
-    let path = std::env::temp_dir().join(format!("msgtrans-bench-{}", std::process::id()));
-    let unix = format!("unix://{}", path.display());
-    let serve = |url: &str| Server::new(OURS, "v2", program, &["serve", "--echo", url]);
-    vec![
-        serve(&unix).for_cases(|case| case.role == ROLE && case.scheme == "unix"),
-        serve("{scheme}://127.0.0.1:0")
-            .for_cases(|case| case.role == ROLE && case.scheme != "unix"),
-    ]
+    let serve = Server::new(OURS, "v2", program, &["serve", "--echo", "{url}"]);
+    vec![serve.for_cases(|case| case.role == ROLE)]
 }
 
 /// Ours, and right before it the raw server, whose figures belong to the same turn.

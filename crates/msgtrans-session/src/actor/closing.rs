@@ -161,10 +161,8 @@ impl SessionActor {
         match &mut self.phase {
             Phase::Closing(closing) => {
                 let reason = closing.reason.clone();
-                if self.now >= closing.deadline {
-                    self.finished(reason);
-                    return Lane::Busy;
-                }
+                // Looked at behind what can be done now: this side may have stood still.
+                let over = self.now >= closing.deadline;
                 if !closing.written {
                     match self.write(cx) {
                         Ok(true) => {
@@ -180,6 +178,10 @@ impl SessionActor {
                                 closing.deadline = linger;
                             }
                         }
+                        Ok(false) if over => {
+                            self.finished(reason);
+                            return Lane::Busy;
+                        }
                         Ok(false) => return Lane::Idle,
                         Err(error) => {
                             tracing::debug!(session = %self.session.id(), %error, "lost while closing");
@@ -189,7 +191,14 @@ impl SessionActor {
                     }
                 }
                 match self.connection.poll_close(cx, &reason) {
-                    Poll::Pending => Lane::Idle,
+                    Poll::Pending => {
+                        let over = matches!(&self.phase, Phase::Closing(closing) if self.now >= closing.deadline);
+                        if !over {
+                            return Lane::Idle;
+                        }
+                        self.finished(reason);
+                        Lane::Busy
+                    }
                     Poll::Ready(outcome) => {
                         if let Err(error) = outcome {
                             tracing::debug!(session = %self.session.id(), %error, "lost while closing");

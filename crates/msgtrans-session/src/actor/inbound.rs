@@ -117,7 +117,7 @@ impl SessionActor {
         let pass = self.pass();
         let busy = pass.message_waits || !pass.messages.is_empty();
         match &self.phase {
-            Phase::Ending(ending) if !busy => {
+            Phase::Ending(ending) if !busy || self.now >= ending.deadline => {
                 let reason = ending.reason.clone();
                 self.begin_close(reason, false);
                 Lane::Busy

@@ -123,6 +123,8 @@ struct Lanes {
 struct Rare {
     drain: Option<Goodbye>,
     drain_said: bool,
+    /// Whether the work was found done, and nothing has come since.
+    drain_done: bool,
     /// Requests of this side that were given up, to be cancelled once what was queued before has gone.
     cancels: Vec<u32>,
     session_limiter: Option<RateLimiter>,
@@ -382,7 +384,7 @@ impl SessionActor {
     }
 
     /// Tells the peer once; ends the session when nothing runs and nothing has come for a moment.
-    fn check_drain(&mut self) {
+    fn check_drain(&mut self, cx: &mut Context<'_>) {
         let Some(rare) = self.rare.as_mut() else {
             return;
         };
@@ -400,12 +402,16 @@ impl SessionActor {
         }
         let working = !self.pass().is_idle();
         let quiet = self.now.saturating_duration_since(self.heard) >= time::DRAIN_QUIET;
-        if !working
+        let done = !working
             && quiet
             && !self.shared().mailbox.is_signalled()
-            && self.shared().requests_pending() == 0
-        {
-            self.begin_close(CloseReason::local(code, reason), true);
+            && self.shared().requests_pending() == 0;
+        // Found twice, since this pass has yet to read: what came while this side stood still is work too.
+        let twice = std::mem::replace(&mut self.rare().drain_done, done);
+        match (done, twice) {
+            (true, true) => self.begin_close(CloseReason::local(code, reason), true),
+            (true, false) => cx.waker().wake_by_ref(),
+            (false, _) => {}
         }
     }
 
@@ -545,7 +551,7 @@ impl Actor for SessionActor {
     }
 
     #[inline]
-    fn gather(&mut self, _: &mut Context<'_>) -> Lane {
+    fn gather(&mut self, cx: &mut Context<'_>) -> Lane {
         if matches!(self.phase, Phase::Open) {
             let drained = !self.shared().mailbox.is_signalled() || {
                 let pass = self.pass.get_or_insert_with(pass::fresh);
@@ -555,7 +561,7 @@ impl Actor for SessionActor {
                 if drained {
                     self.send_cancels();
                 }
-                self.check_drain();
+                self.check_drain(cx);
             }
         }
         Lane::Idle

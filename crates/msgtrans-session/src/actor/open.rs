@@ -443,4 +443,4 @@ fn tell(opening: Phase, outcome: Result<crate::Session, OpenError>) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

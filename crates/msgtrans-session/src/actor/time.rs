@@ -21,6 +21,8 @@ use super::{Phase, SessionActor};
 /// How long a draining session must have been silent before its work counts as done: requests that were on their way
 /// when the peer heard of the drain are still answered.
 pub(super) const DRAIN_QUIET: Duration = Duration::from_millis(50);
+/// How long behind the first look at what is overdue the second comes.
+const SECOND_LOOK: Duration = Duration::from_millis(10);
 /// A peer silent for so many heartbeats is gone.
 const HEARTBEATS_MISSED: u32 = 3;
 
@@ -125,7 +127,11 @@ impl SessionActor {
                 }
             }
         }
-        let Some(at) = at else { return };
+        let Some(mut at) = at else { return };
+        if at <= self.now {
+            // For the second look, see `check_open_time`.
+            at = after(self.now, SECOND_LOOK);
+        }
         if let Some((armed, key)) = self.alarm {
             if armed > self.now && armed <= at {
                 return;
@@ -148,28 +154,33 @@ impl SessionActor {
     pub(super) fn check_time(&mut self) {
         match &self.phase {
             Phase::Open => {
-                if self.alarm.is_some_and(|(at, _)| self.now >= at) {
-                    self.check_open_time();
-                }
-            }
-            Phase::Ending(ending) => {
-                if self.now >= ending.deadline {
-                    let reason = ending.reason.clone();
-                    self.begin_close(reason, false);
+                if let Some((armed, _)) = self.alarm
+                    && self.now >= armed
+                {
+                    self.check_open_time(armed);
                 }
             }
             // Looked at where they are polled, an opening behind what has come: a server that stood still for so long has
             // not read it yet, and a close over unread input is a reset.
-            Phase::Opening(_) | Phase::Closing(_) | Phase::Leaving(_) | Phase::Done => {}
+            Phase::Opening(_)
+            | Phase::Ending(_)
+            | Phase::Closing(_)
+            | Phase::Leaving(_)
+            | Phase::Done => {}
         }
     }
 
+    /// The alarm of `armed` has rung.
+    ///
+    /// No peer is cut by the first look behind its time: whether it was silent or this side stood still and has yet to
+    /// read and write tells the pass that follows the look, and the second look, whose alarm was armed behind the time.
     #[cold]
-    fn check_open_time(&mut self) {
+    fn check_open_time(&mut self, armed: Instant) {
         let now = self.now;
+        let is_over = |time: Instant| now >= time && armed > time;
         let config = &self.session.shared.runtime.config;
         let (send_timeout, idle_timeout_v1) = (config.send_timeout, config.idle_timeout_v1);
-        if self.blocked && now >= after(self.wrote, send_timeout) {
+        if self.blocked && is_over(after(self.wrote, send_timeout)) {
             let text = format!("nothing was read for {send_timeout:?}");
             self.drop_connection(CloseReason::local(Code::SLOW_CONSUMER, text));
             return;
@@ -195,7 +206,7 @@ impl SessionActor {
             self.heard = now;
         }
         if self.is_v2() {
-            if now >= after(self.heard, self.silence_max()) {
+            if is_over(after(self.heard, self.silence_max())) {
                 let text = format!("silent for {:?}", self.silence_max());
                 self.drop_connection(CloseReason::network(Code::TIMEOUT, text));
                 return;
@@ -206,7 +217,7 @@ impl SessionActor {
                 }
                 self.let_idle_lanes_go();
             }
-        } else if now >= after(self.heard.max(self.wrote), idle_timeout_v1) {
+        } else if is_over(after(self.heard.max(self.wrote), idle_timeout_v1)) {
             let text = format!("silent for {idle_timeout_v1:?}");
             self.begin_close(CloseReason::local(Code::TIMEOUT, text), true);
             return;
@@ -247,3 +258,6 @@ impl SessionActor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,10 +19,10 @@ use crate::{
 
 /// Lets everybody in, and keeps the last session that has opened.
 #[derive(Default)]
-struct Anybody(Mutex<Option<Session>>);
+pub(in crate::actor) struct Anybody(Mutex<Option<Session>>);
 
 impl Anybody {
-    fn last(&self) -> Option<Session> {
+    pub(in crate::actor) fn last(&self) -> Option<Session> {
         self.0.lock().expect("nobody panics").clone()
     }
 }
@@ -47,7 +47,7 @@ fn runtime() -> Arc<SessionRuntime> {
     runtime_of(Arc::default())
 }
 
-fn runtime_of(hooks: Arc<Anybody>) -> Arc<SessionRuntime> {
+pub(in crate::actor) fn runtime_of(hooks: Arc<Anybody>) -> Arc<SessionRuntime> {
     let events = EventSink::new(Bounds {
         items: 64,
         bytes: 65_536,
@@ -75,7 +75,7 @@ fn connection(stream: DuplexStream) -> Box<dyn Connection> {
     ))
 }
 
-fn accepted(stream: DuplexStream, since: Instant) -> Accepted {
+pub(in crate::actor) fn accepted(stream: DuplexStream, since: Instant) -> Accepted {
     Accepted {
         connection: connection(stream),
         id: SessionId::new(1),

@@ -134,9 +134,14 @@ fn beside<'a>(
 }
 
 /// Sockets that are about to be closed.
+#[derive(Default)]
 pub(crate) struct Closing(Vec<JoinHandle<()>>);
 
 impl Closing {
+    pub(crate) fn add(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// Resolves when they are, so that the port is free.
     pub(crate) async fn closed(self) {
         for task in self.0 {

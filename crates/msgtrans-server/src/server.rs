@@ -26,9 +26,9 @@ use crate::broadcast::{BroadcastReport, Broadcasts, broadcast};
 use crate::builder::{ServerConfig, TransportServerBuilder};
 use crate::control::{self, Control, Ebb, ProcessStats};
 use crate::cores::{Cores, End};
-use crate::listening::Listening;
+use crate::listening::{Closing, Listening};
 use crate::memory::MemoryBudget;
-use crate::shutdown::{self, ShutdownReport};
+use crate::shutdown::{Shutdown, ShutdownReport};
 
 /// A server. Cheap to clone; every clone is the same server.
 ///
@@ -48,10 +48,8 @@ const COME_BACK: Duration = Duration::from_secs(1);
 impl Drop for Owner {
     fn drop(&mut self) {
         self.0.stopping.store(true, Ordering::Release);
-        self.0.stop_listening();
-        self.0
-            .sessions
-            .for_each(|_, session| session.close(Code::GOING_AWAY, "the server was dropped"));
+        drop(self.0.stop_listening());
+        self.0.close_sessions("the server was dropped");
         self.0.events.finish();
         self.0.control.stop();
         *lock(&self.0.bell) = None;
@@ -543,16 +541,7 @@ impl<S: Schemes> TransportServer<S> {
     /// Once begun a shutdown goes on; calling it again waits for the same one.
     pub async fn shutdown(&self) -> ShutdownReport {
         if !self.inner.stopping.swap(true, Ordering::AcqRel) {
-            let inner = self.inner.clone();
-            tokio::spawn(async move {
-                let report = shutdown::run(inner.clone()).await;
-                inner.control.stop();
-                // In one go: on one of these threads this task does not come back from a wait.
-                if let Some(cores) = &inner.cores {
-                    cores.end(End::Now);
-                }
-                inner.done.send_replace(Some(report));
-            });
+            tokio::spawn(Shutdown::new(self.inner.clone()).run());
         }
         if in_handler() {
             return ShutdownReport::default();
@@ -614,11 +603,27 @@ impl Inner {
         );
     }
 
-    /// Closes every listening socket.
-    pub(crate) fn stop_listening(&self) {
+    /// Begins to close every listening socket.
+    pub(crate) fn stop_listening(&self) -> Closing {
+        let mut all = Closing::default();
         for listening in lock(&self.listeners).drain(..) {
-            listening.stop();
+            all.add(listening.stop());
         }
+        all
+    }
+
+    pub(crate) fn close_sessions(&self, reason: &str) {
+        self.sessions
+            .for_each(|_, session| session.close(Code::GOING_AWAY, reason));
+    }
+
+    /// The server has stopped: everybody who waits for it hears of it.
+    pub(crate) fn stopped_with(&self, report: ShutdownReport, threads: End) {
+        self.control.stop();
+        if let Some(cores) = &self.cores {
+            cores.end(threads);
+        }
+        self.done.send_replace(Some(report));
     }
 }
 

@@ -17,6 +17,7 @@ mod panics;
 mod pipelined;
 mod raw;
 mod requests;
+mod shutdown;
 mod stalled;
 mod support;
 mod thread_per_core;

@@ -219,7 +219,7 @@ impl<S> TransportClient<S> {
     /// Dropping the future cancels the request at the server (version 2).
     pub fn request(&self, packet: impl Into<Packet>) -> RequestFuture {
         match self.session_for(packet) {
-            Ok((session, packet)) => session.request(packet),
+            Ok((session, packet)) => RequestFuture::over(session, packet, None),
             Err(error) => RequestFuture::failed(error.into()),
         }
     }
@@ -234,7 +234,7 @@ impl<S> TransportClient<S> {
     /// As [`request`](Self::request).
     pub fn request_with(&self, packet: impl Into<Packet>, deadline: Duration) -> RequestFuture {
         match self.session_for(packet) {
-            Ok((session, packet)) => session.request_with(packet, deadline),
+            Ok((session, packet)) => RequestFuture::over(session, packet, Some(deadline)),
             Err(error) => RequestFuture::failed(error.into()),
         }
     }

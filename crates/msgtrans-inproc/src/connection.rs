@@ -147,6 +147,22 @@ impl State {
                 && self.packets.len() < QUEUE_PACKETS_MAX)
     }
 
+    /// Takes the only packet, where it is plain and neither an end nor a burst's memory is to be looked at behind it.
+    #[inline]
+    fn pop_lone(&mut self, limits: &Limits) -> Option<Packet> {
+        let few = self.packets.len() == 1 && self.packets.capacity() <= KEPT_PACKETS_MAX;
+        if !few || self.writer != Writer::Open {
+            return None;
+        }
+        let front = self.packets.front_mut()?.get_mut();
+        if !is_plain(front, limits) {
+            return None;
+        }
+        front.flags = Flags::NONE;
+        self.bytes = 0;
+        Some(self.packets.pop_front()?.into_inner())
+    }
+
     /// Hands a plain packet to who waits for it, where nothing is in front of it. Returns whom to wake.
     #[inline]
     fn deliver(&self, mut packet: Packet) -> Result<Option<Waker>, Packet> {
@@ -178,7 +194,7 @@ impl State {
 }
 
 impl Shortcut for Queue {
-    fn try_send(&self, packet: Packet) -> Result<(), Packet> {
+    fn try_send(&self, packet: Packet, counted: bool) -> Result<(), Packet> {
         let bytes = packet.queued_bytes();
         let mut state = self.lock();
         if state.sealed || state.reader_gone || state.writer != Writer::Open {
@@ -193,9 +209,11 @@ impl Shortcut for Queue {
                 state.reader_waker.take()
             }
         };
-        // One writer at a time, whoever holds the lock.
-        self.past_packets.add(1);
-        self.past_bytes.add(bytes as u64);
+        if counted {
+            // One writer at a time, whoever holds the lock.
+            self.past_packets.add(1);
+            self.past_bytes.add(bytes as u64);
+        }
         drop(state);
         wake(waker);
         Ok(())
@@ -249,10 +267,26 @@ impl InprocConnection {
         }
     }
 
-    /// Takes whatever the peer has queued.
-    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, ConnectionError>> {
+    /// Takes whatever the peer has queued; what is alone and plain goes `into` the batch at once.
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut PacketBatch,
+    ) -> Poll<Result<Received, ConnectionError>> {
         let mut state = self.incoming.lock();
         if !state.packets.is_empty() {
+            let few = self.opened && self.taken.capacity() <= KEPT_PACKETS_MAX;
+            if let Some(packet) = few.then(|| state.pop_lone(&self.limits)).flatten() {
+                let bytes = packet.queued_bytes() as u64;
+                self.progress.read = self.progress.read.saturating_add(bytes);
+                into.push(packet, WireVersion::V2);
+                // Behind it there is nothing: the waker is left under the same lock, as by a look that finds nothing.
+                register(&mut state.reader_waker, cx);
+                let writer = state.writer_waker.take();
+                drop(state);
+                wake(writer);
+                return Poll::Ready(Ok(Received::Lone));
+            }
             std::mem::swap(&mut state.packets, &mut self.taken);
             state.bytes = 0;
             let writer = state.writer_waker.take();
@@ -291,7 +325,7 @@ impl Connection for InprocConnection {
             return Poll::Ready(Err(error.clone().into()));
         }
         if self.taken.is_empty() {
-            match self.poll_take(cx) {
+            match self.poll_take(cx, into) {
                 Poll::Ready(Ok(Received::Packets)) => {}
                 other => return other,
             }
@@ -439,14 +473,18 @@ impl Drop for InprocConnection {
 /// Whatever a receiver refuses from a header alone.
 #[inline]
 fn receive(packet: &mut Packet, limits: &Limits) -> Result<(), DecodeError> {
-    // Nothing but its length can be wrong with a plain one.
-    if let Some(header) = PlainHeader::of(packet, WireVersion::V2)
-        && header.payload_len() <= limits.max_payload()
-    {
+    if is_plain(packet, limits) {
         packet.flags = Flags::NONE;
         return Ok(());
     }
     receive_any(packet, limits)
+}
+
+/// Nothing but its length can be wrong with a plain one.
+#[inline]
+fn is_plain(packet: &Packet, limits: &Limits) -> bool {
+    PlainHeader::of(packet, WireVersion::V2)
+        .is_some_and(|header| header.payload_len() <= limits.max_payload())
 }
 
 fn receive_any(packet: &mut Packet, limits: &Limits) -> Result<(), DecodeError> {

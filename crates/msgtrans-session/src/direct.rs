@@ -5,7 +5,7 @@
 //! in its next pass, and statistics count it at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::Waker;
 
 use msgtrans_core::{Packet, PacketType};
@@ -14,21 +14,27 @@ use msgtrans_transport::{Inlet, Shortcut};
 use tokio::time::Instant;
 
 use crate::events::EventSink;
+use crate::pass;
 use crate::session::Shared;
 
 /// Of the responses that come past the task one in so many is timed: a look at the clock and at the histogram costs a
 /// tenth of a round trip.
 const TIMED_ONE_IN: u32 = 8;
 
+/// The task is in no pass: what it has read it has handed on.
+const RESTS: u8 = 1;
+/// It has nothing to write.
+const WRITTEN: u8 = 2;
+/// Its message lane has nothing at hand. A lane that waits in the middle of a run is behind everything that was read, and
+/// in front of what comes.
+const CLEAR: u8 = 4;
+
 /// The ways past one session's task, and what went there.
 pub(crate) struct Direct {
     way: Arc<dyn Shortcut>,
-    /// Whether the task has nothing to write. Written by the task alone, `false` from the beginning of a pass to its end:
-    /// whoever was told by something of that pass finds it `false`, or what the pass wrote in front.
-    idle: AtomicBool,
-    /// Whether the message lane has nothing at hand. Written like `idle`: a lane that waits in the middle of a run is
-    /// behind everything that was read, and in front of what comes.
-    clear: AtomicBool,
+    /// [`RESTS`], [`WRITTEN`], [`CLEAR`]. Written by the task alone, 0 from the beginning of a pass to its end: whoever was
+    /// told by something of that pass finds it 0, or what the pass wrote in front.
+    at_rest: AtomicU8,
     packets_in: SoleCounter,
     bytes_in: SoleCounter,
     /// Packets in either direction that the task knows of.
@@ -49,8 +55,7 @@ impl Direct {
     pub(crate) fn new(way: Arc<dyn Shortcut>) -> Box<Self> {
         Box::new(Self {
             way,
-            idle: AtomicBool::new(false),
-            clear: AtomicBool::new(false),
+            at_rest: AtomicU8::new(0),
             packets_in: SoleCounter::new(),
             bytes_in: SoleCounter::new(),
             known_in: AtomicU64::new(0),
@@ -60,8 +65,7 @@ impl Direct {
 
     /// A pass begins. Whether something has come, and gone, since the last one.
     pub(crate) fn begin_pass(&self) -> (bool, bool) {
-        self.idle.store(false, Ordering::Relaxed);
-        self.clear.store(false, Ordering::Relaxed);
+        self.at_rest.store(0, Ordering::Relaxed);
         let Past {
             packets_in,
             packets_out,
@@ -78,15 +82,19 @@ impl Direct {
         )
     }
 
-    /// A pass has ended; `idle`: everything was written; `clear`: every message was handled.
-    pub(crate) fn end_pass(&self, idle: bool, clear: bool) {
-        self.clear.store(clear, Ordering::Release);
-        self.idle.store(idle, Ordering::Release);
+    /// A pass has ended; `written`: everything; `clear`: every message was handled.
+    pub(crate) fn end_pass(&self, written: bool, clear: bool) {
+        let at_rest = RESTS | if written { WRITTEN } else { 0 } | if clear { CLEAR } else { 0 };
+        self.at_rest.store(at_rest, Ordering::Release);
+    }
+
+    fn is(&self, sign: u8) -> bool {
+        self.at_rest.load(Ordering::Acquire) & sign != 0
     }
 
     /// The session ends: nothing goes past its task any more.
     pub(crate) fn seal(&self) {
-        self.idle.store(false, Ordering::Relaxed);
+        self.at_rest.store(0, Ordering::Relaxed);
         self.way.seal();
     }
 
@@ -107,7 +115,37 @@ impl Shared {
     pub(crate) fn direct(&self) -> Option<&Direct> {
         let direct = self.direct.as_deref()?;
         // In this order: what left the queue left it in a pass, which is over only when it was written.
-        (!self.mailbox.is_signalled() && direct.idle.load(Ordering::Acquire)).then_some(direct)
+        (!self.mailbox.is_signalled() && direct.is(WRITTEN)).then_some(direct)
+    }
+
+    /// Sends a packet to which nothing is to be done but to number it past the task, where it overtakes nothing and there is
+    /// room; or inside a pass, past what gathers there, where it is the first answer to a lone packet and mostly the only one.
+    ///
+    /// # Errors
+    /// The packet comes back, for the long way.
+    #[inline]
+    pub(crate) fn send_past(&self, mut packet: Packet) -> Result<(), Packet> {
+        let Some(direct) = self.direct.as_deref() else {
+            return Err(packet);
+        };
+        if !self.needs_number_alone(&packet) || self.mailbox.is_signalled() {
+            return Err(packet);
+        }
+        // Looked at in this order for the same reason as in `direct`.
+        if direct.is(WRITTEN) {
+            self.assign_id(&mut packet);
+            return self.send_direct(direct, packet);
+        }
+        // Inside the pass nobody else writes, and what others leave in the queue from here on is behind this packet.
+        if !pass::answers_first(self.key) {
+            return Err(packet);
+        }
+        self.assign_id(&mut packet);
+        let bytes = packet.queued_bytes();
+        direct.way.try_send(packet, false)?;
+        // Counted with the pass: nobody sees an answer counted whose question is not.
+        pass::current(|pass| pass.sent_past(bytes));
+        Ok(())
     }
 
     /// Sends a prepared packet past the task, if there is room now.
@@ -117,7 +155,7 @@ impl Shared {
     #[inline]
     pub(crate) fn send_direct(&self, direct: &Direct, packet: Packet) -> Result<(), Packet> {
         let bytes = packet.queued_bytes();
-        direct.way.try_send(packet)?;
+        direct.way.try_send(packet, true)?;
         self.runtime.stats.sent_past(bytes);
         Ok(())
     }
@@ -152,6 +190,12 @@ impl Inlet for DirectInlet {
         let Some(direct) = &shared.direct else {
             return Err(packet);
         };
+        // The lock of the connection orders this behind every pass that has read from it. What such a pass has at hand goes
+        // first.
+        let at_rest = direct.at_rest.load(Ordering::Acquire);
+        if at_rest & RESTS == 0 {
+            return Err(packet);
+        }
         let stats = &shared.runtime.stats;
         let bytes = packet.queued_bytes();
         let waker = match (packet.packet_type, &self.events) {
@@ -167,8 +211,7 @@ impl Inlet for DirectInlet {
                 }
                 answered.waker
             }
-            // The lock of the connection orders this behind every pass that has read from it.
-            (PacketType::OneWay, Some(events)) if direct.clear.load(Ordering::Acquire) => {
+            (PacketType::OneWay, Some(events)) if at_rest & CLEAR != 0 => {
                 events.try_deliver(shared.id(), packet)?
             }
             _ => return Err(packet),
@@ -183,3 +226,6 @@ impl Inlet for DirectInlet {
         self.events.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,10 @@ pub(crate) struct Pass {
     wired: bool,
     /// Whether applications may still send.
     pub(crate) open: bool,
+    /// Whether a lone packet was read in this pass, and nothing was sent past it since.
+    pub(crate) lone: bool,
+    /// Whether something was sent past it.
+    pub(crate) wrote_past: bool,
     /// Packets as they were read, not yet sorted.
     pub(crate) batch: PacketBatch,
     /// Up to how many bytes of plain messages the message lane may take from the batch itself.
@@ -135,6 +139,7 @@ impl Pass {
             self.answered_bytes = 0;
         }
         self.open = open;
+        self.lone = false;
         if !self.wired {
             self.wire(wire());
         }
@@ -228,6 +233,13 @@ impl Pass {
             self.counts.packets_out += u64::from(packet.packet_type.is_data());
         }
         Ok(())
+    }
+
+    /// A packet of `bytes` went to the peer past what gathers here.
+    pub(crate) fn sent_past(&mut self, bytes: usize) {
+        self.counts.packets_out += 1;
+        self.counts.bytes_out += bytes as u64;
+        self.wrote_past = true;
     }
 
     /// Adds a frame of the session's own to what leaves.
@@ -364,6 +376,17 @@ pub(crate) fn offer(shared: &Shared, packet: &Packet) -> Offered {
             Ok(()) => Offered::Taken,
             Err(error) => Offered::Invalid(Box::new(error)),
         }
+    })
+}
+
+/// Whether this thread is in the pass with this key, a lone packet was read in it, and nothing waits to be written. Says
+/// so once a pass, so that whatever else the handler sends gathers and leaves together.
+#[inline]
+pub(crate) fn answers_first(key: u64) -> bool {
+    LENT.with_borrow_mut(|lent| {
+        lent.as_deref_mut().is_some_and(|pass| {
+            pass.key == key && std::mem::take(&mut pass.lone) && pass.open && !pass.has_out()
+        })
     })
 }
 

@@ -123,8 +123,10 @@ async fn answer<H: Handler>(handler: &H, session: &Session, request: Packet) {
             failure
         }
     };
+    // Boxed, because few answers wait and every request's future would be larger for it.
     if let Some(answer) = answer
-        && let Err(error) = session.reply(answer).await
+        && let Err(answer) = session.reply_at_once(answer)
+        && let Err(error) = Box::pin(session.reply(answer)).await
     {
         session.reply_failed(error);
     }
@@ -200,26 +202,32 @@ impl<F: Future<Output = ()>> Running<F> {
 
     fn poll(&mut self, cx: &mut Context<'_>, answer: &impl Fn(Packet) -> F) {
         self.register(cx.waker());
-        self.cancel();
-        for word in 0..self.ready.words.len() {
+        if pass::current(|pass| !pass.cancelled.is_empty()) {
+            self.cancel();
+        }
+        // No other slot has a waker.
+        for word in 0..self.slots.len().div_ceil(64) {
             // Looked at before it is written, which costs more: hardly any has been woken.
             if self.ready.words[word].load(Ordering::Relaxed) == 0 {
                 continue;
             }
             let mut bits = self.ready.words[word].swap(0, Ordering::AcqRel);
             while bits != 0 {
-                self.poll_slot(word * 64 + bits.trailing_zeros() as usize);
+                let index = word * 64 + bits.trailing_zeros() as usize;
+                if self.poll_slot(index) {
+                    pass::current(|pass| pass.requests_running -= 1);
+                }
                 bits &= bits - 1;
             }
         }
-        while let Some(request) = self.next_request() {
+        let mut done = false;
+        while let Some(request) = self.next_request(done) {
             let id = request.message_id;
             let index = self.free_slot();
             let slot = &mut self.slots[index];
             slot.id = id;
             slot.future.set(Some(answer(request)));
-            pass::current(|pass| pass.requests_running += 1);
-            self.poll_slot(index);
+            done = self.poll_slot(index);
         }
     }
 
@@ -237,9 +245,11 @@ impl<F: Future<Output = ()>> Running<F> {
         *task = Some(waker.clone());
     }
 
-    /// The next request, unless the bound is reached: then version 2 peers are told, and version 1 peers wait.
-    fn next_request(&self) -> Option<Packet> {
+    /// The next request, which counts as running, unless the bound is reached: then version 2 peers are told, and version 1
+    /// peers wait. `done`: the one before is running no longer.
+    fn next_request(&self, done: bool) -> Option<Packet> {
         pass::current(|pass| {
+            pass.requests_running -= usize::from(done);
             loop {
                 let full = pass.requests_running >= self.max;
                 if full && (!pass.can_fail || pass.out_len() >= 2 * pass::BATCH_BYTES) {
@@ -249,6 +259,7 @@ impl<F: Future<Output = ()>> Running<F> {
                 let request = pass.requests.pop_front()?;
                 pass.inbound_bytes -= request.queued_bytes();
                 if !full {
+                    pass.requests_running += 1;
                     return Some(request);
                 }
                 pass.counts.rare().requests_overloaded += 1;
@@ -276,23 +287,24 @@ impl<F: Future<Output = ()>> Running<F> {
         slot
     }
 
-    fn poll_slot(&mut self, index: usize) {
+    /// Whether a request is done by it; it still counts as running.
+    fn poll_slot(&mut self, index: usize) -> bool {
         let slot = &mut self.slots[index];
         let Some(future) = slot.future.as_mut().as_pin_mut() else {
-            return;
+            return false;
         };
-        if future
+        let done = future
             .poll(&mut Context::from_waker(&slot.waker))
-            .is_ready()
-        {
+            .is_ready();
+        if done {
             self.release(index);
         }
+        done
     }
 
     fn release(&mut self, index: usize) {
         self.slots[index].future.set(None);
         self.free.push(index);
-        pass::current(|pass| pass.requests_running -= 1);
     }
 
     /// Drops the futures of requests that nobody awaits any more.
@@ -305,7 +317,10 @@ impl<F: Future<Output = ()>> Running<F> {
                 .position(|slot| slot.id == id && slot.future.is_some());
             if let Some(index) = running {
                 self.release(index);
-                pass::current(|pass| pass.counts.rare().requests_cancelled += 1);
+                pass::current(|pass| {
+                    pass.requests_running -= 1;
+                    pass.counts.rare().requests_cancelled += 1;
+                });
             }
         }
     }

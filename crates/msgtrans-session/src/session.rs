@@ -71,9 +71,10 @@ pub(crate) struct Shared {
     peer_max_frame: AtomicU32,
     /// 0 until the handshake is done. Written by the task before anybody can send.
     version: AtomicU8,
-    /// Whether packets need nothing but a number before they are queued: the session is open, and there is neither
-    /// middleware nor compression. Relaxed: a send that sees the old value is a send before the change.
-    plain: AtomicBool,
+    /// [`NOT_PLAIN`], or what becomes of packets that need nothing but a number before they are queued, because the session
+    /// is open and there is neither middleware nor compression. Relaxed: a send that sees the old value is a send before
+    /// the change.
+    plain: AtomicU8,
     /// Whether the task waits for the peer to read: then what is queued wakes nobody. Written by the task alone; a send
     /// that sees the old value is one whose packet the task has yet to find, and the deadlines with it.
     pub(crate) blocked: AtomicBool,
@@ -105,6 +106,13 @@ pub(crate) struct Shared {
     /// Whether the session was cut for what it holds.
     shed: AtomicBool,
 }
+
+/// Packets may need more than a number.
+const NOT_PLAIN: u8 = 0;
+/// They become bytes.
+const PLAIN_BYTES: u8 = 1;
+/// They change hands as they are.
+const PLAIN_PACKETS: u8 = 2;
 
 /// What all sessions of the process hold: packets queued to be written or handled, bytes encoded and not written, packets
 /// of which not all has come.
@@ -146,7 +154,7 @@ impl Shared {
             blocked: AtomicBool::new(false),
             version: AtomicU8::new(0),
             features: AtomicU32::new(0),
-            plain: AtomicBool::new(false),
+            plain: AtomicU8::new(NOT_PLAIN),
             peer_max_frame: AtomicU32::new(u32::MAX),
             framing: OnceLock::new(),
             next_id: AtomicU32::new(0),
@@ -182,7 +190,16 @@ impl Shared {
         let _ = self.framing.set(framing);
         self.version.store(version as u8, Ordering::Release);
         let plain = self.runtime.middleware.is_empty() && self.runtime.config.compression.is_none();
+        let plain = match framing {
+            _ if !plain => NOT_PLAIN,
+            Framing::Packets => PLAIN_PACKETS,
+            Framing::Frames | Framing::Encode(_) => PLAIN_BYTES,
+        };
         self.plain.store(plain, Ordering::Relaxed);
+    }
+
+    fn is_plain(&self) -> bool {
+        self.plain.load(Ordering::Relaxed) != NOT_PLAIN
     }
 
     pub(crate) fn version(&self) -> Option<WireVersion> {
@@ -232,7 +249,7 @@ impl Shared {
     }
 
     pub(crate) fn set_reason(&self, reason: CloseReason) -> CloseReason {
-        self.plain.store(false, Ordering::Relaxed);
+        self.plain.store(NOT_PLAIN, Ordering::Relaxed);
         CloseReason::clone(self.reason.get_or_init(|| Box::new(reason)))
     }
 
@@ -267,7 +284,8 @@ impl Shared {
     /// it did.
     #[inline(always)]
     fn offer_plain(&self, packet: &mut Packet) -> bool {
-        if !self.plain.load(Ordering::Relaxed) || packet.packet_type != PacketType::OneWay {
+        let bytes = self.plain.load(Ordering::Relaxed) == PLAIN_BYTES;
+        if !bytes || packet.packet_type != PacketType::OneWay {
             return false;
         }
         self.assign_id(packet);
@@ -276,24 +294,27 @@ impl Shared {
     }
 
     #[inline]
-    fn assign_id(&self, packet: &mut Packet) {
+    pub(crate) fn assign_id(&self, packet: &mut Packet) {
         packet.assign_id(|| self.next_id.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
     }
 
     /// Everything that can be wrong with a packet is found here, before it is queued.
     #[inline]
     pub(crate) fn prepare(self: &Arc<Self>, packet: &mut Packet) -> Result<(), SendErrorKind> {
-        // The common case is told apart by one look at the session and the packet's lengths.
-        let small = packet.payload.len() + packet.ext_header.len() + HEADER_LEN <= 65_536;
-        if self.plain.load(Ordering::Relaxed)
-            && small
-            && packet.meta.is_none()
-            && packet.compression == Compression::None
-        {
+        if self.needs_number_alone(packet) {
             self.assign_id(packet);
             return Ok(());
         }
         self.prepare_any(packet)
+    }
+
+    /// The common case, told apart by one look at the session and the packet's lengths.
+    #[inline]
+    pub(crate) fn needs_number_alone(&self, packet: &Packet) -> bool {
+        self.is_plain()
+            && packet.payload.len() + packet.ext_header.len() + HEADER_LEN <= 65_536
+            && packet.meta.is_none()
+            && packet.compression == Compression::None
     }
 
     fn prepare_any(self: &Arc<Self>, packet: &mut Packet) -> Result<(), SendErrorKind> {
@@ -470,6 +491,14 @@ impl Session {
                 packet.done_with();
                 return Ok(());
             }
+            if self.shared.plain.load(Ordering::Relaxed) == PLAIN_PACKETS
+                && check_type(&packet).is_ok()
+            {
+                match self.shared.send_past(packet) {
+                    Ok(()) => return Ok(()),
+                    Err(back) => packet = back,
+                }
+            }
             // Apart, so that the way above, which nearly all take, is not polled through all that this needs.
             let mut otherwise = pin!(self.send_otherwise(packet));
             poll_fn(|cx| poll_apart(otherwise.as_mut(), cx)).await
@@ -558,7 +587,7 @@ impl Session {
     /// # Cancel safety
     /// Dropping the future cancels the request at the peer (version 2).
     pub fn request(&self, packet: impl Into<Packet>) -> RequestFuture {
-        self.request_with(packet.into(), self.shared.runtime.config.request_timeout)
+        RequestFuture::over(self.clone(), packet.into(), None)
     }
 
     /// Makes a request and waits for the response up to `deadline`; [`Duration::MAX`] waits as long as the session
@@ -570,7 +599,7 @@ impl Session {
     /// # Cancel safety
     /// As [`request`](Self::request).
     pub fn request_with(&self, packet: Packet, deadline: Duration) -> RequestFuture {
-        RequestFuture::new(self.clone(), packet, deadline)
+        RequestFuture::over(self.clone(), packet, Some(deadline))
     }
 
     /// Ends the session: what is queued is written, then a Goodbye with `code` and `reason`.
@@ -645,7 +674,7 @@ impl Session {
         let version = self.shared.version()?;
         let framing = *self.shared.framing.get()?;
         // The first question answers for nearly all, where it costs nothing.
-        (self.shared.plain.load(Ordering::Relaxed)
+        (self.shared.is_plain()
             || self.shared.runtime.middleware.is_empty()
                 && self.shared.runtime.config.compression.is_none())
         .then_some((framing, version))
@@ -729,6 +758,29 @@ impl Session {
             .mailbox
             .try_push_lone(item, bytes)
             .map_err(|error| self.shared.refuse_full(error))
+    }
+
+    /// Answers a request of the peer, as nearly all are, without waiting.
+    ///
+    /// # Errors
+    /// The packet comes back, for [`reply`](Self::reply).
+    #[inline]
+    pub(crate) fn reply_at_once(&self, mut packet: Packet) -> Result<(), Packet> {
+        let shared = &*self.shared;
+        if shared.plain.load(Ordering::Relaxed) == PLAIN_PACKETS {
+            return shared.send_past(packet);
+        }
+        if !shared.needs_number_alone(&packet) {
+            return Err(packet);
+        }
+        shared.assign_id(&mut packet);
+        match pass::offer(shared, &packet) {
+            Offered::Taken => {
+                packet.done_with();
+                Ok(())
+            }
+            Offered::NotHere | Offered::Invalid(_) => Err(packet),
+        }
     }
 
     /// Answers a request of the peer; waits for room like [`send`](Self::send).

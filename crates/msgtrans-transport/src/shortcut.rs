@@ -10,16 +10,17 @@ use msgtrans_core::Packet;
 /// A session gives it a packet only while its own task has nothing to write and nothing is queued for it, so that what
 /// goes this way overtakes nothing.
 pub trait Shortcut: Send + Sync {
-    /// Leaves a packet that is fit for the wire with the peer, within the bounds of its queue, and wakes it.
+    /// Leaves a packet that is fit for the wire with the peer, within the bounds of its queue, and wakes it. `counted`:
+    /// [`sent`](Self::sent) tells of it; otherwise who calls counts.
     ///
     /// # Errors
     /// The packet comes back: no room, the connection ends, or the way is sealed.
-    fn try_send(&self, packet: Packet) -> Result<(), Packet>;
+    fn try_send(&self, packet: Packet, counted: bool) -> Result<(), Packet>;
 
     /// Nothing goes this way any more: what was taken before is in front of whatever the connection writes from here on.
     fn seal(&self);
 
-    /// Packets and bytes that went this way so far.
+    /// Packets and bytes that went this way so far and were to be counted.
     fn sent(&self) -> (u64, u64);
 }
 

@@ -7,7 +7,7 @@ use msgtrans_core::{Code, Packet, RequestError};
 use msgtrans_session::{Session, TransportEvent};
 use tokio::time::Instant;
 
-use crate::support::{Client, Seen, Server, event, pass_time, rest, soon};
+use crate::support::{BURST, Client, Seen, Server, event, pass_time, rest, soon};
 
 /// A client whose session's task has nothing to do, and its session.
 async fn idle_client(server: &mut Server) -> (Client, Session) {
@@ -130,6 +130,25 @@ async fn messages_of_one_task_keep_their_order_whoever_else_sends() {
     }
     for sender in senders {
         soon(sender).await.expect("no panic");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_comes_behind_what_its_handler_sent_before() {
+    let mut server = Server::inproc().await;
+    let (client, _session) = idle_client(&mut server).await;
+    let mut events = client.events();
+    while events.try_next().is_some() {}
+    for _ in 0..3 {
+        client.request("burst").await.expect("answered");
+        for expected in 0..BURST {
+            match event(&mut events).await {
+                TransportEvent::MessageReceived { packet, .. } => {
+                    assert_eq!(number_of(&packet), expected);
+                }
+                other => panic!("{other:?} instead of a message"),
+            }
+        }
     }
 }
 

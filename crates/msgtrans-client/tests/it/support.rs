@@ -9,7 +9,7 @@ use std::time::Duration;
 use msgtrans_actor::{Bounds, Timers};
 use msgtrans_client::{TransportClient, TransportClientBuilder};
 use msgtrans_core::{
-    CloseReason, ConfigError, HandlerError, Limits, Packet, SessionId, WireVersions,
+    CloseReason, ConfigError, HandlerError, Limits, Meta, Packet, SessionId, WireVersions,
 };
 use msgtrans_inproc::{InprocClientConfig, InprocServerConfig};
 use msgtrans_session::{
@@ -113,15 +113,31 @@ impl Handler for Business {
         Ok(())
     }
 
-    async fn on_request(&self, _: &Session, request: Packet) -> Result<Packet, HandlerError> {
+    async fn on_request(&self, session: &Session, request: Packet) -> Result<Packet, HandlerError> {
         if request.payload.as_ref() == b"hang" {
             let _guard = OnDrop(self.seen.clone());
             let _ = self.seen.send(Seen::Hanging);
             std::future::pending::<()>().await;
         }
+        if request.payload.as_ref() == b"burst" {
+            let mut keyed = Meta::new();
+            keyed.key = Some(bytes::Bytes::from_static(b"key"));
+            for number in 0..BURST {
+                let packet = Packet::binary(number.to_be_bytes().to_vec());
+                // Each fourth one is none of those to which nothing is to be done.
+                let packet = match number % 4 {
+                    0 => packet.with_meta(keyed.clone()),
+                    _ => packet,
+                };
+                session.send(packet).await?;
+            }
+        }
         Ok(Packet::response(request.payload))
     }
 }
+
+/// Messages in front of the answer to "burst".
+pub(crate) const BURST: u32 = 10;
 
 /// A server that listens until it is dropped.
 pub(crate) struct Server {

@@ -30,9 +30,9 @@ use crate::request::Answered;
 /// nearest cache while it is filled and emptied. Small packets count for their 64 bytes there too.
 const RUN_BYTES: usize = 32 * 1024;
 
-/// Whether nothing is to be done with it but to hand it to who waits.
-fn is_plain_response(packet: &Packet) -> bool {
-    packet.packet_type == PacketType::Response
+/// Whether it is of this type, and nothing is to be done with it but to hand it on.
+fn is_plain(packet: &Packet, packet_type: PacketType) -> bool {
+    packet.packet_type == packet_type
         && packet.compression == Compression::None
         && !packet.flags.contains(Flags::ACK_NOW)
 }
@@ -60,6 +60,7 @@ impl SessionActor {
                     Poll::Pending => break,
                     Poll::Ready(Ok(received @ (Received::Packets | Received::Lone))) => {
                         waits = received == Received::Lone;
+                        pass.lone = waits;
                         self.received = true;
                         if !self.hand_plain(cx) {
                             self.sort_batch(cx);
@@ -153,24 +154,45 @@ impl SessionActor {
         self.runtime().config.inbound_bytes.div_ceil(2)
     }
 
-    /// Hands a batch of plain messages and nothing else to the lane as it is, as nearly all are; whether it could.
+    /// Hands a batch of plain messages and nothing else to the lane as it is, as nearly all are, or one plain request;
+    /// whether it could.
     #[inline]
     fn hand_plain(&mut self, cx: &mut Context<'_>) -> bool {
         let direct = self.direct_bytes();
         let pass = self.pass();
-        let plain = pass.batch.is_plain()
-            && pass.batch.bytes() <= direct
+        let free = pass.batch.bytes() <= direct
             && !pass.message_waits
             && pass.messages.is_empty()
             && pass.requests.is_empty();
-        if plain {
+        if !free {
+            return false;
+        }
+        if pass.batch.is_plain() {
             pass.direct = direct;
             self.poll_message_lane(cx);
             let pass = self.pass();
             pass.direct = 0;
             return pass.batch.is_empty();
         }
-        false
+        self.hand_lone_request(cx)
+    }
+
+    /// Apart, so that messages are not polled through it.
+    #[inline(never)]
+    fn hand_lone_request(&mut self, cx: &mut Context<'_>) -> bool {
+        let pass = self.pass();
+        let lone = pass.batch.len() == 1
+            && pass
+                .batch
+                .front()
+                .is_some_and(|packet| is_plain(packet, PacketType::Request));
+        if lone && let Some(packet) = pass.batch.pop() {
+            pass.counts.packets_in = pass.counts.packets_in.wrapping_add(1);
+            pass.handled = pass.handled.wrapping_add(1);
+            self.hand_request(packet);
+            self.poll_request_lane(cx);
+        }
+        lone
     }
 
     /// Sorts packets until the batch is empty, the session ends, or the peer's rate is spent.
@@ -198,7 +220,7 @@ impl SessionActor {
                 last = None;
                 continue;
             }
-            if is_plain_response(front) && self.runtime().middleware.is_empty() {
+            if is_plain(front, PacketType::Response) && self.runtime().middleware.is_empty() {
                 self.respond_run();
                 continue;
             }
@@ -445,7 +467,10 @@ impl SessionActor {
         // Those that were sent together came after the same time.
         let (mut same, mut count) = (None, 0u64);
         let mut table = shared.requests();
-        while pass.batch.front().is_some_and(is_plain_response)
+        while pass
+            .batch
+            .front()
+            .is_some_and(|packet| is_plain(packet, PacketType::Response))
             && let Some(packet) = pass.batch.pop()
         {
             let counts = &mut pass.counts;

@@ -52,8 +52,11 @@ enum Rare {
 }
 
 impl RequestFuture {
+    /// A request over `session`, which is [`Session::request`] for who has no other use for the handle. It waits up to
+    /// `timeout`, or where that is `None` up to the session's `request_timeout`.
     #[inline]
-    pub(crate) fn new(session: Session, packet: Packet, timeout: Duration) -> Self {
+    pub fn over(session: Session, packet: Packet, timeout: Option<Duration>) -> Self {
+        let timeout = timeout.unwrap_or(session.shared.runtime.config.request_timeout);
         Self {
             session: Some(session),
             timeout,

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use crate::task_group::Panicked;
+
 /// How finely time is cut. Deadlines are rounded up to it, so nothing ever fires early.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -213,7 +215,8 @@ impl Shared {
 /// Wakes whom `due` holds; memory of a burst of alarms is given back.
 fn ring(due: &mut Vec<Waker>) {
     for waker in due.drain(..) {
-        waker.wake();
+        // Its executor's code, which may be anybody's: a panic has been printed, and ends no other deadline of the process.
+        let _ = Panicked::catch(|| waker.wake());
     }
     due.shrink_to(64);
 }

@@ -209,3 +209,19 @@ fn who_sleeps_is_told_of_what_comes_before_it_wakes_and_of_nothing_else() {
     assert!(add(&mut wheel, far + 8));
     assert!(!add(&mut wheel, far + 8));
 }
+
+/// On the thread of the process: what it loses there, every server and client loses.
+#[tokio::test]
+async fn a_waker_that_panics_takes_no_other_alarm_with_it() {
+    struct Panics;
+    impl std::task::Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("as the test wishes");
+        }
+    }
+    let timers = Timers::start();
+    timers.arm(Instant::now(), Waker::from(Arc::new(Panics)));
+    // Rings behind it, or never.
+    let rung = tokio::time::timeout(Duration::from_secs(60), timers.sleep(TICK * 3)).await;
+    rung.expect("it rings");
+}

@@ -451,6 +451,12 @@ impl SessionActor {
         if self.blocked != blocked {
             self.blocked = blocked;
             self.shared().blocked.store(blocked, Ordering::Relaxed);
+            if blocked {
+                // Through the mailbox's lock, as whoever queues a request between saying that deadlines have changed and
+                // asking whether the task waits: either it sees here that the task does, and tells it to look, or the
+                // task, which looks behind this, sees there that they have changed.
+                let _ = self.shared().mailbox.is_empty();
+            }
         }
     }
 

@@ -34,12 +34,6 @@ impl Counter {
     /// Adds `n`.
     #[inline]
     pub fn add(&self, n: u64) {
-        self.add_to_own(n);
-    }
-
-    /// Adds `n` and returns what this thread's stripe holds now.
-    #[inline]
-    pub(crate) fn add_to_own(&self, n: u64) -> u64 {
         let (thread, half) = (thread_index(), self.stripes.len() / 2);
         // Relaxed: summed for reports only; orders nothing.
         if thread < half {
@@ -47,11 +41,9 @@ impl Counter {
             let stripe = &self.stripes[thread];
             let own = stripe.load(Ordering::Relaxed).wrapping_add(n);
             stripe.store(own, Ordering::Relaxed);
-            return own;
+            return;
         }
-        self.stripes[half + (thread & (half - 1))]
-            .fetch_add(n, Ordering::Relaxed)
-            .wrapping_add(n)
+        self.stripes[half + (thread & (half - 1))].fetch_add(n, Ordering::Relaxed);
     }
 
     /// The sum of everything added so far.
@@ -147,7 +139,7 @@ impl<const N: usize> Tally<N> {
     #[inline]
     pub fn add(&self, more: [u64; N]) {
         let (thread, half) = (thread_index(), self.stripes.len() / 2);
-        // Relaxed, and no locked instruction: as in `Counter::add_to_own`.
+        // Relaxed, and no locked instruction: as in `Counter::add`.
         if thread < half {
             for (count, more) in self.stripes[thread].iter().zip(more) {
                 let own = count.load(Ordering::Relaxed).wrapping_add(more);

@@ -5,7 +5,7 @@
 //! What they cannot see: crossbeam's queues and epochs are replaced by stand-ins (see `primitive` and
 //! `map::reclaim`), so the models check what this crate builds on them; and the kernel's barrier is a fence.
 
-use crate::map::grace::Records;
+use crate::map::grace::{Looking, Record, Records};
 use crate::primitive::set_thread_index;
 use crate::{
     Counter, Histogram, LockFreeHashMap, LockFreeQueue, OwnerToken, PushError, SoleCounter, Tally,
@@ -491,47 +491,60 @@ struct Linked {
 }
 
 impl Linked {
-    fn new() -> Arc<Self> {
+    fn new(kernel_helps: bool) -> Arc<Self> {
         Arc::new(Self {
-            records: Records::new(),
+            records: Records::new(kernel_helps),
             link: AtomicUsize::new(1),
             node: loom::cell::UnsafeCell::new(7),
         })
     }
 
     #[expect(unsafe_code, reason = "the models show to loom that a node is read")]
-    fn look(&self) {
-        let record = self.records.take();
+    fn look(&self, record: &Record) {
         let after = record.enter().expect("it does not look yet");
-        if self.link.load(Acquire) == 1 {
+        if self.link.load(Relaxed) == 1 {
             // SAFETY: not freed while this thread looks; loom reports it otherwise.
             assert_eq!(self.node.with(|node| unsafe { *node }), 7);
         }
         record.leave(after);
+    }
+
+    fn come_look_and_go(&self) {
+        let record = self.records.take();
+        self.look(record);
         record.give_back();
     }
 
-    #[expect(unsafe_code, reason = "the models show to loom that a node is freed")]
-    fn unlink_and_free(&self) {
+    fn unlink(&self) -> Looking {
         self.link.store(0, Release);
-        let mut looking = self.records.looking().expect("a fence always answers");
+        self.records.looking()
+    }
+
+    #[expect(unsafe_code, reason = "the models show to loom that a node is freed")]
+    fn free(&self) {
+        // SAFETY: everybody who found it has left; loom reports it otherwise.
+        self.node.with_mut(|node| unsafe { *node = 0 });
+    }
+
+    fn unlink_and_free(&self) {
+        let mut looking = self.unlink();
+        Looking::press(std::iter::once(&mut looking));
         while !looking.is_over() {
             thread::yield_now();
         }
-        // SAFETY: everybody who found it has left; loom reports it otherwise.
-        self.node.with_mut(|node| unsafe { *node = 0 });
+        self.free();
     }
 }
 
 #[test]
 fn map_nothing_is_freed_while_somebody_looks_at_it() {
     model(3, || {
-        let linked = Linked::new();
+        let linked = Linked::new(true);
         let reader = {
             let linked = linked.clone();
             thread::spawn(move || {
-                linked.look();
-                linked.look();
+                linked.come_look_and_go();
+                linked.come_look_and_go();
             })
         };
         linked.unlink_and_free();
@@ -542,17 +555,75 @@ fn map_nothing_is_freed_while_somebody_looks_at_it() {
 #[test]
 fn map_a_record_that_is_used_again_still_shows_who_looks() {
     model(2, || {
-        let linked = Linked::new();
+        let linked = Linked::new(true);
         let readers: Vec<_> = (0..2)
             .map(|_| {
                 let linked = linked.clone();
-                thread::spawn(move || linked.look())
+                thread::spawn(move || linked.come_look_and_go())
             })
             .collect();
         linked.unlink_and_free();
         for reader in readers {
             reader.join().unwrap();
         }
+    });
+}
+
+#[test]
+fn map_a_parked_thread_is_not_waited_for_and_does_not_find_what_was_unlinked() {
+    model(3, || {
+        let linked = Linked::new(true);
+        let record = linked.records.take();
+        let reader = {
+            let linked = linked.clone();
+            thread::spawn(move || (0..2).for_each(|_| linked.look(record)))
+        };
+        // Parks the reader, unless it looks.
+        Looking::press(std::iter::once(&mut linked.records.looking()));
+        if linked.unlink().is_over() {
+            linked.free();
+        }
+        reader.join().unwrap();
+    });
+}
+
+/// Whether something was freed in a model in which that depends on the order.
+static FREED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+#[test]
+fn map_without_the_kernel_a_thread_that_keeps_looking_lets_go_by_itself() {
+    FREED.store(0, Relaxed);
+    model(3, || {
+        let linked = Linked::new(false);
+        let record = linked.records.take();
+        let reader = {
+            let linked = linked.clone();
+            // Every second look has a fence.
+            thread::spawn(move || (0..4).for_each(|_| linked.look(record)))
+        };
+        let mut looking = linked.unlink();
+        if looking.is_over() {
+            FREED.fetch_add(1, Relaxed);
+            linked.free();
+        }
+        reader.join().unwrap();
+    });
+    assert_ne!(FREED.load(Relaxed), 0);
+}
+
+#[test]
+fn map_without_the_kernel_a_thread_that_comes_is_seen_or_comes_too_late() {
+    model(3, || {
+        let linked = Linked::new(false);
+        let reader = {
+            let linked = linked.clone();
+            thread::spawn(move || linked.come_look_and_go())
+        };
+        let mut looking = linked.unlink();
+        if looking.is_over() {
+            linked.free();
+        }
+        reader.join().unwrap();
     });
 }
 

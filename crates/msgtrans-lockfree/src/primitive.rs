@@ -14,7 +14,9 @@ mod imp {
         AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering,
     };
     #[cfg(not(msgtrans_shuttle))]
-    pub(crate) use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+    pub(crate) use std::sync::atomic::{
+        AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
+    };
 
     /// `std`'s cell with the closure interface of loom's, so that both read alike.
     #[derive(Debug, Default)]
@@ -69,6 +71,8 @@ mod imp {
 mod imp {
     pub(crate) use loom::cell::UnsafeCell;
     use loom::sync::Mutex;
+    #[cfg(test)]
+    pub(crate) use loom::sync::atomic::fence;
     pub(crate) use loom::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
     use std::cell::Cell;
     use std::collections::VecDeque;

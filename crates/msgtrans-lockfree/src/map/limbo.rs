@@ -10,11 +10,21 @@ use std::collections::VecDeque;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// Nodes that are closed together, because each batch asks the kernel once.
+/// Nodes that are closed together, because each batch looks at all threads.
 const BATCH: usize = 128;
+
+/// Closed batches that wait until threads that seldom look have moved on by themselves; one more, and the kernel is asked,
+/// for all of them at once.
+const PATIENCE: usize = 2;
 
 /// Closed batches that wait on a thread at most; with more, readers are slow to leave, and all threads share the work.
 const WAITING_MAX: usize = 8;
+
+/// So often is the oldest batch looked at: what tells its time is written by others with each look.
+const RETIRED_PER_GLANCE: usize = 16;
+
+/// With more nodes than are under way without slow readers, two are freed for each that is retired.
+const GATHERED: usize = (PATIENCE + 3) * BATCH;
 
 /// So often does a reader look for what others have left behind.
 const LOOKS_PER_VISIT: u64 = 1024;
@@ -25,32 +35,58 @@ const FLUSH_LOOKS: usize = 64;
 /// A node, and how to free it.
 type Retired = (*mut (), unsafe fn(*mut ()));
 
-/// Nodes that were retired before a moment.
+/// So many nodes that were retired before a moment.
+struct Closed {
+    nodes: usize,
+    since: Since,
+    // Whether the kernel has been asked about it.
+    pressed: bool,
+}
+
+impl Closed {
+    fn now(nodes: usize) -> Self {
+        Self {
+            nodes,
+            since: Since::now(),
+            pressed: false,
+        }
+    }
+
+    /// Asks the kernel about those that it was not asked about.
+    fn press<'a>(batches: impl Iterator<Item = &'a mut Self>) {
+        Since::hurry(batches.filter(|batch| !batch.pressed).map(|batch| {
+            batch.pressed = true;
+            &mut batch.since
+        }));
+    }
+}
+
+/// Those that a thread does not keep.
 struct Batch {
     since: Since,
     nodes: Vec<Retired>,
 }
 
 struct Limbo {
-    open: RefCell<Vec<Retired>>,
-    // In the order in which they were closed.
-    closed: RefCell<VecDeque<Batch>>,
+    // The oldest first: those that are ripe, those of each closed batch, those of the open one.
+    nodes: RefCell<VecDeque<Retired>>,
     // Nodes whose time has come, freed a few at a time: what an allocator keeps for a thread is soon full.
-    leaving: RefCell<Vec<Retired>>,
+    ripe: Cell<usize>,
+    // In the order in which they were closed.
+    closed: RefCell<VecDeque<Closed>>,
+    open: Cell<usize>,
     // A destructor may write to a map, and must not begin to free as well.
     freeing: Cell<bool>,
-    // An empty list to be filled again.
-    spare: Cell<Vec<Retired>>,
 }
 
 thread_local! {
     static LIMBO: Limbo = const {
         Limbo {
-            open: RefCell::new(Vec::new()),
+            nodes: RefCell::new(VecDeque::new()),
+            ripe: Cell::new(0),
             closed: RefCell::new(VecDeque::new()),
-            leaving: RefCell::new(Vec::new()),
+            open: Cell::new(0),
             freeing: Cell::new(false),
-            spare: Cell::new(Vec::new()),
         }
     };
 }
@@ -73,19 +109,19 @@ pub(crate) fn pin() -> Guard {
 #[inline]
 pub(crate) unsafe fn retire(_: &Guard, node: *mut (), free: unsafe fn(*mut ())) {
     let retired = LIMBO.try_with(|limbo| {
-        let mut open = limbo.open.borrow_mut();
-        open.push((node, free));
-        let full = open.len() >= BATCH;
-        drop(open);
-        if full {
+        limbo.nodes.borrow_mut().push_back((node, free));
+        limbo.open.set(limbo.open.get() + 1);
+        if limbo.open.get() >= BATCH {
             limbo.close();
         }
         limbo.free_some();
     });
     if retired.is_err() {
         // The thread is ending, and its own list is gone.
+        let mut closed = Closed::now(1);
+        Closed::press(std::iter::once(&mut closed));
         left::leave(Batch {
-            since: Since::now(),
+            since: closed.since,
             nodes: vec![(node, free)],
         });
     }
@@ -94,7 +130,6 @@ pub(crate) unsafe fn retire(_: &Guard, node: *mut (), free: unsafe fn(*mut ())) 
 /// Frees what this thread has retired, and leaves to all threads what somebody may still look at.
 pub(crate) fn flush() {
     let _ = LIMBO.try_with(Limbo::hand_over);
-    Since::hurry();
     left::visit();
 }
 
@@ -102,10 +137,10 @@ pub(crate) fn flush() {
 ///
 /// # Safety
 /// `retire`'s caller vouched for the nodes, and their time has come.
-unsafe fn free_all(mut nodes: Vec<Retired>) {
+unsafe fn free_all(nodes: impl Iterator<Item = Retired>) {
     // A destructor that panics leaks what is left here, nothing else.
-    while let Some((node, free)) = nodes.pop() {
-        // SAFETY: the caller vouches, and each is popped once.
+    for (node, free) in nodes {
+        // SAFETY: the caller vouches, and each comes once.
         unsafe { free(node) };
     }
 }
@@ -114,66 +149,105 @@ impl Limbo {
     /// Closes the open batch.
     #[cold]
     fn close(&self) {
-        let nodes = self.open.replace(self.spare.take());
-        // Not borrowed: crossbeam-epoch may run somebody's destructor here.
-        let since = Since::now();
-        let mut closed = self.closed.borrow_mut();
-        closed.push_back(Batch { since, nodes });
-        if closed.len() > WAITING_MAX {
-            closed.pop_front().into_iter().for_each(left::leave);
+        // Not borrowed: crossbeam-epoch may run somebody's destructor here, which may retire and close as well.
+        let batch = Closed::now(self.open.take());
+        self.closed.borrow_mut().push_back(batch);
+        let patient = self
+            .closed
+            .borrow()
+            .iter()
+            .filter(|batch| !batch.pressed)
+            .count();
+        if patient > PATIENCE {
+            self.press();
+        }
+        if self.closed.borrow().len() > WAITING_MAX {
+            self.leave();
         }
     }
 
-    /// Moves the next batch on, if its time has come; says whether there is something to free.
+    fn press(&self) {
+        let mut pressed = self.closed.take();
+        Closed::press(pressed.iter_mut());
+        let mut closed = self.closed.borrow_mut();
+        pressed.append(&mut closed);
+        *closed = pressed;
+    }
+
+    /// Leaves the oldest closed batch to all threads.
+    fn leave(&self) {
+        let mut all = self.nodes.borrow_mut();
+        let Some(Closed { nodes, since, .. }) = self.closed.borrow_mut().pop_front() else {
+            return;
+        };
+        let ripe = self.ripe.get();
+        let nodes = all.drain(ripe..ripe + nodes).collect();
+        left::leave(Batch { since, nodes });
+    }
+
+    /// Whether there is something to free.
+    #[inline]
+    fn is_ripe(&self) -> bool {
+        self.ripe.get() > 0 || (self.open.get().is_multiple_of(RETIRED_PER_GLANCE) && self.ripen())
+    }
+
+    #[inline(never)]
     fn ripen(&self) -> bool {
         let mut closed = self.closed.borrow_mut();
-        if !closed
-            .front_mut()
-            .is_some_and(|batch| batch.since.is_over())
-        {
+        let Some(batch) = closed.front_mut() else {
             return false;
+        };
+        let over = batch.since.is_over();
+        if over {
+            self.ripe.set(batch.nodes);
+            closed.pop_front();
         }
-        if let Some(Batch { mut nodes, .. }) = closed.pop_front() {
-            self.leaving.borrow_mut().append(&mut nodes);
-            self.spare.set(nodes);
-        }
-        true
+        over
     }
 
     /// Frees as many as one retires; more when some have gathered while a reader was slow.
     #[inline]
     fn free_some(&self) {
-        if (self.leaving.borrow().is_empty() && !self.ripen()) || self.freeing.replace(true) {
+        if !self.is_ripe() || self.freeing.replace(true) {
             return;
         }
         let _ended = Ended(&self.freeing);
-        let gathered = !self.closed.borrow().is_empty();
-        for _ in 0..1 + usize::from(gathered) {
-            // Not borrowed while a destructor runs.
-            let next = self.leaving.borrow_mut().pop();
-            let Some((node, free)) = next else { return };
+        self.free_one();
+        if self.nodes.borrow().len() > GATHERED && self.ripe.get() > 0 {
+            self.free_one();
+        }
+    }
+
+    #[inline]
+    fn free_one(&self) {
+        // Not borrowed while a destructor runs.
+        let next = self.nodes.borrow_mut().pop_front();
+        self.ripe.set(self.ripe.get() - 1);
+        if let Some((node, free)) = next {
             // SAFETY: `retire`'s caller vouched for the node, its batch's time has come, and it is popped once.
             unsafe { free(node) };
         }
     }
 
     fn hand_over(&self) {
+        let mut nodes = self.nodes.take();
+        let ripe = self.ripe.take();
+        let mut closed = self.closed.take();
         let open = self.open.take();
-        if !open.is_empty() {
-            let since = Since::now();
-            let batch = Batch { since, nodes: open };
-            self.closed.borrow_mut().push_back(batch);
+        if open > 0 {
+            closed.push_back(Closed::now(open));
         }
-        let leaving = self.leaving.take();
-        let closed = self.closed.take();
-        // SAFETY: these were taken from batches whose time had come.
-        unsafe { free_all(leaving) };
+        Closed::press(closed.iter_mut());
+        // SAFETY: the time of these has come.
+        unsafe { free_all(nodes.drain(..ripe)) };
         for mut batch in closed {
+            let its = nodes.drain(..batch.nodes);
             if (0..FLUSH_LOOKS).any(|_| batch.since.is_over()) {
                 // SAFETY: the time has come.
-                unsafe { free_all(batch.nodes) };
+                unsafe { free_all(its) };
             } else {
-                left::leave(batch);
+                let (since, nodes) = (batch.since, its.collect());
+                left::leave(Batch { since, nodes });
             }
         }
     }
@@ -241,7 +315,7 @@ mod left {
             next = left.next;
             if left.batch.since.is_over() {
                 // SAFETY: the time has come.
-                unsafe { free_all(left.batch.nodes) };
+                unsafe { free_all(left.batch.nodes.into_iter()) };
             } else {
                 push(left);
             }

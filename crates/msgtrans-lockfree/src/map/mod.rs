@@ -64,7 +64,8 @@ use std::marker::PhantomData;
 /// One allocation per insert of 8 bytes beside the entry; a read is a hash, two plain stores of the
 /// thread's own and, in the mean, 1.2 nodes. A key is hashed again when a write passes it. Where the
 /// kernel has no `membarrier` (anywhere but on 64-bit Linux), a read pins crossbeam-epoch instead,
-/// which costs a fence, about 5 ns; where it has, one call of it for every 128 entries removed.
+/// which costs a fence, about 5 ns; where it has, a read has one in 64, and a thread that removes calls `membarrier` once in
+/// 384 entries at most, while there are threads that look now and then, and not at all while all look or none.
 pub struct LockFreeHashMap<K, V, S = BuildKeyHasher> {
     shards: Box<[Shard<K, V>]>,
     shard_bits: u32,

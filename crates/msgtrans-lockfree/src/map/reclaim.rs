@@ -17,6 +17,7 @@ pub(super) use model::{Guard, collect, flush, pin, retire};
 
 #[cfg(msgtrans_loom)]
 mod model {
+    use crate::primitive::thread_index;
     use std::cell::RefCell;
 
     /// Loom runs all threads of a model on one thread of the system, so this is the model's own.
@@ -27,6 +28,12 @@ mod model {
     }
 
     pub(crate) struct Guard;
+
+    impl Guard {
+        pub(crate) fn thread(&self) -> usize {
+            thread_index()
+        }
+    }
 
     pub(crate) fn pin() -> Guard {
         Guard
@@ -58,6 +65,7 @@ mod model {
 
 #[cfg(msgtrans_shuttle)]
 mod eager {
+    use crate::primitive::thread_index;
     use std::cell::RefCell;
     use std::collections::BTreeSet;
     use std::mem;
@@ -81,6 +89,12 @@ mod eager {
     }
 
     pub(crate) struct Guard(u64);
+
+    impl Guard {
+        pub(crate) fn thread(&self) -> usize {
+            thread_index()
+        }
+    }
 
     pub(crate) fn pin() -> Guard {
         STATE.with_borrow_mut(|state| {

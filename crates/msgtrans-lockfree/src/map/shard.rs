@@ -522,7 +522,7 @@ impl<K, V> Shard<K, V> {
                 Ordering::Relaxed,
             );
             if dead.is_ok() {
-                entries.removed();
+                entries.removed(guard);
                 self.tidy(&place, with(next, DEAD), current, order, &order_of, guard);
                 // The guard keeps the entry readable although it is retired.
                 return Some(removed(&node.value));
@@ -620,7 +620,7 @@ impl<K, V> Shard<K, V> {
                     if removed.is_err() {
                         continue;
                     }
-                    entries.removed();
+                    entries.removed(guard);
                     next = dead;
                 }
                 match self.unlink(previous, seen, next, current, guard) {
@@ -636,7 +636,7 @@ impl<K, V> Shard<K, V> {
     #[inline]
     fn added(&self, order_of: impl Fn(&K) -> u64, guard: &Guard, entries: &Entries) {
         let level = self.last().level();
-        if entries.added(1 << level) {
+        if entries.added(guard, 1 << level) {
             self.grow(level);
         }
         self.prepare(order_of, guard);

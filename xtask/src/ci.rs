@@ -116,6 +116,12 @@ fn steps(workspace: &Workspace) -> Vec<Step<'_>> {
     }
     steps.push(Step::of("loom", || loom(workspace)));
     steps.push(Step::of("shuttle", || shuttle::short(workspace)));
+    steps.push(Step::of("benches", || {
+        // Without --locked, as in `counts`. The harness and what it shares: what judges a regression has to be right.
+        let manifest = "--manifest-path benches/Cargo.toml -p bench-kit -p run";
+        run_command(&mut cargo(workspace, &format!("fmt --check {manifest}")))?;
+        run_command(&mut cargo(workspace, &format!("test {manifest}")))
+    }));
     steps.push(Step {
         name: "counts".to_owned(),
         action: Box::new(|| match counts::missing_tool() {

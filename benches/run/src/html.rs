@@ -20,7 +20,7 @@ h2 { border-bottom: 1px solid var(--line); margin-top: 2.5rem; } h3 { margin: 1.
 p, li { color: var(--soft); } .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th, td { border-bottom: 1px solid var(--line); padding: .2rem .7rem .2rem 0; text-align: right; }
-th:first-child, td:first-child { text-align: left; } .ours td { font-weight: 600; }
+th.name, td.name { text-align: left; } .ours td { font-weight: 600; }
 .missed { color: var(--bad); } .kept { color: var(--good); }
 svg { max-width: 100%; height: auto; font: 12px system-ui, sans-serif; } svg text { fill: var(--text); }
 svg .soft { fill: var(--soft); } svg .grid { stroke: var(--line); }";
@@ -169,12 +169,27 @@ fn list(out: &mut String, lines: &[String]) {
 }
 
 fn html(table: &Table) -> String {
+    // Words begin at the left, figures end at the right, and a heading stands where its column does.
+    let is_name = |text: &String| {
+        let verdict = matches!(text.as_str(), "failed" | "kept" | "missed");
+        !verdict && text.starts_with(|first: char| first.is_alphabetic() || first == '%')
+    };
+    let names: Vec<bool> = (0..table.head.len())
+        .map(|column| {
+            column == 0
+                || table
+                    .lines
+                    .iter()
+                    .any(|line| line.get(column).is_some_and(is_name))
+        })
+        .collect();
     let cells = |tag: &str, cells: &[String]| {
-        let cell = |text: &String| match text.as_str() {
+        let cell = |(text, name): (&String, &bool)| match text.as_str() {
             "missed" | "kept" => format!("<{tag} class=\"{text}\">{text}</{tag}>"),
+            _ if *name => format!("<{tag} class=\"name\">{}</{tag}>", escape(text)),
             _ => format!("<{tag}>{}</{tag}>", escape(text)),
         };
-        cells.iter().map(cell).collect::<String>()
+        cells.iter().zip(&names).map(cell).collect::<String>()
     };
     let mut out = format!(
         "<div class=\"scroll\"><table><thead><tr>{}</tr></thead><tbody>\n",
@@ -206,12 +221,18 @@ mod tests {
     #[test]
     fn what_a_server_says_is_text_and_not_markup() {
         assert_eq!(escape("<b>&\"x\""), "&lt;b>&amp;&quot;x&quot;");
+        let line = |words: [&str; 3]| words.map(str::to_owned).to_vec();
         let table = Table {
-            head: vec!["server".to_owned()],
-            lines: vec![vec!["<script>".to_owned()], vec!["missed".to_owned()]],
+            head: line(["server", "ns", "must"]),
+            lines: vec![line(["<script>", "12 (11-13)", "missed"])],
         };
         let html = html(&table);
-        assert!(html.contains("<td>&lt;script></td>"), "{html}");
+        assert!(
+            html.contains("<td class=\"name\">&lt;script></td>"),
+            "{html}"
+        );
+        assert!(html.contains("<th>ns</th>"), "{html}");
+        assert!(html.contains("<td>12 (11-13)</td>"), "{html}");
         assert!(html.contains("<td class=\"missed\">missed</td>"), "{html}");
     }
 }

@@ -131,7 +131,7 @@ fn run(cli: &Cli) -> Result<bool, String> {
     };
     let servers = servers(cli, &programs)?;
 
-    build::programs(&cases)?;
+    build::programs(&cases, &programs.folder)?;
     let peers = programs.folder.join("peers");
     let takes_peer = |case: &Case| {
         let mut servers = servers.iter();

@@ -26,9 +26,14 @@ pub(crate) struct Curve {
     pub(crate) points: Vec<(String, f64)>,
 }
 
-/// Bars from zero, with the spread of the rounds as a line.
+/// Beyond so many times the longest bar a spread is cut off: one disturbed round would make all bars too short to compare.
+const SPREAD_MAX: f64 = 1.5;
+
+/// Bars from zero, with the spread of the rounds as a line, which ends in an arrow where it is cut off.
 pub(crate) fn bars(label: &str, bars: &[Bar]) -> String {
-    let most = bars.iter().map(|bar| bar.figure.max).fold(0.0, f64::max);
+    let greatest =
+        |of: fn(&Spread) -> f64| bars.iter().map(|bar| of(&bar.figure)).fold(0.0, f64::max);
+    let most = greatest(|figure| figure.max).min(greatest(|figure| figure.median) * SPREAD_MAX);
     let most = if most > 0.0 { most } else { 1.0 };
     let scale = (WIDTH - NAMES - FIGURES) / most;
     let height = STEP * bars.len() as f64 + 4.0;
@@ -37,8 +42,13 @@ pub(crate) fn bars(label: &str, bars: &[Bar]) -> String {
         let y = STEP * at as f64 + 4.0;
         let text_y = y + BAR - 4.0;
         let middle = y + BAR / 2.0;
-        let [length, min, max] =
-            [bar.figure.median, bar.figure.min, bar.figure.max].map(|value| value.max(0.0) * scale);
+        let [length, min, max] = [bar.figure.median, bar.figure.min, bar.figure.max]
+            .map(|value| value.clamp(0.0, most) * scale);
+        let arrow = if bar.figure.max > most {
+            "\u{2192} "
+        } else {
+            ""
+        };
         let colour = if bar.ours { "ours" } else { "other" };
         let (name, figure) = (&bar.name, short(bar.figure.median));
         let (from, to, figure_x) = (NAMES + min, NAMES + max, NAMES + max + 8.0);
@@ -47,7 +57,7 @@ pub(crate) fn bars(label: &str, bars: &[Bar]) -> String {
             "<text x=\"{name_x}\" y=\"{text_y:.0}\" text-anchor=\"end\">{name}</text>\
              <rect x=\"{NAMES}\" y=\"{y:.0}\" width=\"{length:.1}\" height=\"{BAR}\" fill=\"var(--{colour})\"/>\
              <line x1=\"{from:.1}\" x2=\"{to:.1}\" y1=\"{middle:.0}\" y2=\"{middle:.0}\" stroke=\"var(--text)\"/>\
-             <text x=\"{figure_x:.1}\" y=\"{text_y:.0}\">{figure} <tspan class=\"soft\">{label}</tspan></text>\n"
+             <text x=\"{figure_x:.1}\" y=\"{text_y:.0}\">{arrow}{figure} <tspan class=\"soft\">{label}</tspan></text>\n"
         ));
     }
     out.push_str("</svg>\n");
@@ -154,6 +164,26 @@ mod tests {
         for y in ["216.0", "116.0", "16.0"] {
             assert!(plot.contains(&format!("y1=\"{y}\"")), "{y}: {plot}");
         }
+    }
+
+    #[test]
+    fn a_disturbed_round_does_not_shrink_the_bars() {
+        let bar = |name: &str, values: [f64; 3]| Bar {
+            name: name.to_owned(),
+            ours: false,
+            figure: Spread::of(values.to_vec()).expect("values"),
+        };
+        let plot = bars(
+            "ns",
+            &[
+                bar("limit", [90.0, 100.0, 110.0]),
+                bar("ours", [95.0, 100.0, 5_000.0]),
+            ],
+        );
+        // 520 wide, to 1.5 times the longest bar.
+        assert_eq!(plot.matches("width=\"346.7\"").count(), 2, "{plot}");
+        assert_eq!(plot.matches('\u{2192}').count(), 1, "{plot}");
+        assert!(plot.contains("x2=\"690.0\""), "{plot}");
     }
 
     #[test]

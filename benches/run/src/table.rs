@@ -3,7 +3,6 @@
 use crate::measure::{OTHERS, Sample};
 use crate::suites::{Case, Must, Work};
 use serde_json::{Value, json};
-use std::fmt::Write;
 
 /// All rounds of a case, by server.
 pub(crate) struct CaseResult {
@@ -244,11 +243,9 @@ pub(crate) fn short(value: f64) -> String {
     }
 }
 
-/// The table as text.
+/// The table as text: a heading for each case, and below it a line for each figure and server.
 pub(crate) fn render(rows: &[Row]) -> String {
-    const HEAD: [&str; 14] = [
-        "suite",
-        "case",
+    const HEAD: [&str; 12] = [
         "server",
         "figure",
         "median",
@@ -262,11 +259,18 @@ pub(crate) fn render(rows: &[Row]) -> String {
         "switches/1000",
         "MB/s",
     ];
-    let mut cells: Vec<[String; 14]> = vec![HEAD.map(str::to_owned)];
+    let mut cells: Vec<[String; 12]> = vec![HEAD.map(str::to_owned)];
+    let mut headings = Vec::new();
+    let mut first: Option<&Row> = None;
     for row in rows {
+        let begins = first.filter(|first| first.case == row.case).is_none();
+        headings.push(begins.then(|| format!("{}  {}", row.suite, row.case)));
+        first = first.filter(|_| !begins).or(Some(row));
+        // What comes with every load stands once for each server.
+        let in_first_figure = first.is_some_and(|first| first.label == row.label);
+        let once = |text: Option<String>| text.filter(|_| in_first_figure).unwrap_or_default();
         let range = |spread: Spread| format!("({}-{})", short(spread.min), short(spread.max));
         let ratio_range = |spread: Spread| format!("({:.2}-{:.2})", spread.min, spread.max);
-        let optional = |value: Option<f64>| value.map(short).unwrap_or_default();
         // Bounds are ours; beside the others they would read like a verdict.
         let bound = |bound: Option<Must>| {
             let of_ours = bound.filter(|_| row.server == crate::servers::OURS);
@@ -281,9 +285,7 @@ pub(crate) fn render(rows: &[Row]) -> String {
             with_verdict.unwrap_or_default()
         };
         cells.push([
-            row.suite.to_owned(),
-            row.case.clone(),
-            row.server.clone(),
+            format!("  {}", row.server),
             row.label.to_owned(),
             row.value
                 .map_or_else(|| "FAILED".into(), |value| short(value.median)),
@@ -294,35 +296,43 @@ pub(crate) fn render(rows: &[Row]) -> String {
             row.ratio.map(ratio_range).unwrap_or_default(),
             bound(row.must),
             bound(row.aim),
-            optional(row.rate),
-            row.latency
-                .map(|quantiles| quantiles.map(short).join("/"))
-                .unwrap_or_default(),
-            optional(row.switches),
-            optional(row.bytes_per_s.map(|bytes| bytes / 1e6)),
+            once(row.rate.map(short)),
+            once(row.latency.map(|quantiles| quantiles.map(short).join("/"))),
+            once(row.switches.map(short)),
+            once(row.bytes_per_s.map(|bytes| short(bytes / 1e6))),
         ]);
     }
     let width = |column: usize| {
-        cells
-            .iter()
-            .map(|line| line[column].chars().count())
-            .max()
-            .unwrap_or_default()
+        let lengths = cells.iter().map(|line| line[column].chars().count());
+        lengths.max().unwrap_or_default()
     };
-    let widths: [usize; 14] = std::array::from_fn(width);
+    let mut widths: [usize; 12] = std::array::from_fn(width);
+    // A heading takes the place of the two names.
+    let longest = headings.iter().flatten().map(String::len).max();
+    widths[1] = widths[1].max(longest.unwrap_or(0).saturating_sub(widths[0] + 2));
+    let [server, figure, ..] = widths;
+    let numbers = |line: &[String; 12]| {
+        let cells = line.iter().zip(widths).skip(2);
+        let cells: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:>width$}"))
+            .collect();
+        cells.join("  ")
+    };
+    let names = server + 2 + figure;
     let mut out = String::new();
-    for line in &cells {
-        let mut text = String::new();
-        for (column, (cell, width)) in line.iter().zip(widths).enumerate() {
-            // Names to the left, numbers to the right. Writing to a String cannot fail.
-            let _ = if column < 4 {
-                write!(text, "{cell:<width$}  ")
-            } else {
-                write!(text, "{cell:>width$}  ")
-            };
+    for (line, heading) in cells.iter().skip(1).zip(headings) {
+        if let Some(heading) = heading {
+            let gap = if out.is_empty() { "" } else { "\n" };
+            let text = format!("{gap}{heading:<names$}  {}", numbers(&cells[0]));
+            out.push_str(&format!("{}\n", text.trim_end()));
         }
-        out.push_str(text.trim_end());
-        out.push('\n');
+        let text = format!(
+            "{:<server$}  {:<figure$}  {}",
+            line[0],
+            line[1],
+            numbers(line)
+        );
+        out.push_str(&format!("{}\n", text.trim_end()));
     }
     for (case, server, failure) in failures(rows) {
         out.push_str(&format!("{case}: {server} failed: {failure}\n"));
@@ -421,6 +431,32 @@ mod tests {
             Some(2.5)
         );
         assert_eq!(Spread::of(Vec::new()), None);
+    }
+
+    #[test]
+    fn a_case_is_named_once_and_its_rates_stand_once_a_server() {
+        let cases = crate::suites::select(&["P5".to_owned()]).expect("a known suite");
+        let figures = ["cpu", "p50", "p99", "p999", "rate"];
+        let sample = Sample::from(figures.map(|key| (key.to_owned(), 321.0)));
+        let server = |name: &str| ServerResult {
+            rounds: vec![Some(sample.clone())],
+            ..ServerResult::new(name)
+        };
+        let result = CaseResult {
+            case: cases[0].clone(),
+            servers: vec![server("tokio-raw"), server("ours")],
+            sound: true,
+        };
+        let text = render(&rows(&[result]));
+        let heading = "P5  tcp 64 B rtt, one core  median";
+        assert_eq!(text.matches(heading).count(), 1, "{text}");
+        // Four figures of two servers, and the quantiles of each once.
+        assert_eq!(
+            text.lines().filter(|line| line.starts_with("  ")).count(),
+            8,
+            "{text}"
+        );
+        assert_eq!(text.matches("321/321/321").count(), 2, "{text}");
     }
 
     #[test]

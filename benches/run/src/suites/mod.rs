@@ -7,6 +7,7 @@ mod echo;
 mod growth;
 mod idle;
 mod memory;
+mod micro;
 mod one_way;
 mod quic;
 mod request;
@@ -29,6 +30,7 @@ const SUITES: &[Suite] = &[
     broadcast::SUITE,
     tasks::SUITE,
     growth::SUITE,
+    micro::SUITE,
     crowd::SUITE,
 ];
 

@@ -45,6 +45,12 @@ fn cases() -> Vec<Case> {
             CHANNELS,
             unbound(),
         ),
+        case(
+            "inproc 64 KiB 1x8",
+            pipelined::<65_536, 8>,
+            CHANNELS,
+            unbound(),
+        ),
         case("inproc 64 B one-way", one_way, CHANNELS, unbound()),
     ]
 }

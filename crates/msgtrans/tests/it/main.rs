@@ -4,6 +4,7 @@
 mod abuse;
 mod broadcast;
 mod burst;
+mod cancelled;
 mod churn;
 mod closing;
 mod conformance;

@@ -172,8 +172,9 @@ impl SessionActor {
 
     /// The alarm of `armed` has rung.
     ///
-    /// No peer is cut by the first look behind its time: whether it was silent or this side stood still and has yet to
-    /// read and write tells the pass that follows the look, and the second look, whose alarm was armed behind the time.
+    /// No peer is cut by the first look behind its time, and no request given up: whether it was silent or this side stood
+    /// still and has yet to read and write tells the pass that follows the look, and the second look, whose alarm was armed
+    /// behind the time.
     #[cold]
     fn check_open_time(&mut self, armed: Instant) {
         let now = self.now;
@@ -222,7 +223,7 @@ impl SessionActor {
             self.begin_close(CloseReason::local(Code::TIMEOUT, text), true);
             return;
         }
-        self.expire_requests();
+        self.expire_requests(armed);
     }
 
     fn ping(&mut self) {
@@ -231,10 +232,11 @@ impl SessionActor {
         counts.pings_out = counts.pings_out.wrapping_add(1);
     }
 
-    fn expire_requests(&mut self) {
+    fn expire_requests(&mut self, armed: Instant) {
         let mut requests = self.session.shared.requests();
         let Some(table) = &mut *requests else { return };
-        let expired = table.expired(self.now);
+        let before = armed.checked_sub(Duration::from_nanos(1));
+        let expired = table.expired(before.unwrap_or(armed).min(self.now));
         let mut wakers = Vec::new();
         for id in &expired {
             if let Some(answered) = table.time_out(*id) {

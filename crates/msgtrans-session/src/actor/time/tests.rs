@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Buf;
 use msgtrans_core::{
-    CloseReason, Code, Goodbye, Hello, Initiator, OutBuffer, Packet, PacketType, WireVersion,
-    encode,
+    CloseReason, Code, Goodbye, Hello, Initiator, OutBuffer, Packet, PacketType, RequestError,
+    WireVersion, encode,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, advance};
@@ -188,4 +188,28 @@ async fn what_was_queued_before_a_close_is_written_though_this_side_stood_still(
     // Nobody waits for ever for a peer that does not close.
     stage.stand_still(timeout).await;
     assert!(stage.over, "closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_lies_unread_is_in_time_though_this_side_stood_still() {
+    let mut stage = Stage::open().await;
+    let deadline = Duration::from_secs(1);
+    for answered in [true, false] {
+        let request = stage.session.request_with(Packet::request("?"), deadline);
+        let asked = tokio::spawn(request);
+        tokio::task::yield_now().await;
+        stage.run();
+        if answered {
+            let answer = Packet::response("!").with_message_id(1);
+            stage.say(&answer).await;
+        }
+        stage.stand_still(2 * deadline).await;
+        match asked.await.expect("it does not panic") {
+            Ok(answer) => assert_eq!((answered, &answer.payload[..]), (true, &b"!"[..])),
+            Err(error) => assert!(
+                !answered && matches!(error, RequestError::Timeout { after } if after == deadline),
+                "{error}"
+            ),
+        }
+    }
 }

@@ -113,6 +113,15 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Called under the lock: one writer at a time.
+    #[inline]
+    fn sent_past(&self, counted: bool, bytes: usize) {
+        if counted {
+            self.past_packets.add(1);
+            self.past_bytes.add(bytes as u64);
+        }
+    }
+
     /// Ends the direction from the writing side; the first word counts.
     fn end(&self, how: Writer) {
         let mut state = self.lock();
@@ -147,73 +156,68 @@ impl State {
                 && self.packets.len() < QUEUE_PACKETS_MAX)
     }
 
-    /// Takes the only packet, where it is plain and neither an end nor a burst's memory is to be looked at behind it.
+    /// Whether there is one packet, which is plain, and neither an end nor a burst's memory is to be looked at behind it.
     #[inline]
-    fn pop_lone(&mut self, limits: &Limits) -> Option<Packet> {
+    fn is_lone(&mut self, limits: &Limits) -> bool {
         let few = self.packets.len() == 1 && self.packets.capacity() <= KEPT_PACKETS_MAX;
-        if !few || self.writer != Writer::Open {
-            return None;
-        }
-        let front = self.packets.front_mut()?.get_mut();
-        if !is_plain(front, limits) {
-            return None;
-        }
-        front.flags = Flags::NONE;
-        self.bytes = 0;
-        Some(self.packets.pop_front()?.into_inner())
+        few && self.writer == Writer::Open
+            && self
+                .packets
+                .front_mut()
+                .is_some_and(|front| is_plain(front.get_mut(), limits.max_payload()))
     }
 
-    /// Hands a plain packet to who waits for it, where nothing is in front of it. Returns whom to wake.
+    /// With whom to leave a plain packet, where nothing is in front of it. Asked by reference, because a packet that is
+    /// moved into a call and out again stalls on its own bytes.
     #[inline]
-    fn deliver(&self, mut packet: Packet) -> Result<Option<Waker>, Packet> {
-        let Some(Inward {
+    fn inlet_for(&self, packet: &Packet) -> Option<&dyn Inlet> {
+        let Inward {
             inlet,
             takes_messages,
             max_payload,
-        }) = &self.inlet
-        else {
-            return Err(packet);
-        };
+        } = self.inlet.as_ref()?;
         let takes = match packet.packet_type {
             PacketType::Response => true,
             PacketType::OneWay => *takes_messages,
             _ => false,
         };
-        if !takes || self.reader_waker.is_none() || !self.packets.is_empty() {
-            return Err(packet);
-        }
+        let first = takes && self.reader_waker.is_some() && self.packets.is_empty();
         // Checked as for a reader: nothing but its length can be wrong with a plain one.
-        match PlainHeader::of(&packet, WireVersion::V2) {
-            Some(header) if header.payload_len() <= *max_payload => {
-                packet.flags = Flags::NONE;
-                inlet.deliver(packet)
-            }
-            _ => Err(packet),
-        }
+        (first && is_plain(packet, *max_payload)).then_some(&**inlet)
+    }
+
+    #[inline]
+    fn queue(&mut self, packet: Packet, bytes: usize) {
+        self.packets.push_back(Cell::new(packet));
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 
 impl Shortcut for Queue {
-    fn try_send(&self, packet: Packet, counted: bool) -> Result<(), Packet> {
+    fn try_send(&self, mut packet: Packet, counted: bool) -> Result<(), Packet> {
         let bytes = packet.queued_bytes();
         let mut state = self.lock();
         if state.sealed || state.reader_gone || state.writer != Writer::Open {
             return Err(packet);
         }
-        let waker = match state.deliver(packet) {
-            Ok(waker) => waker,
-            Err(packet) if !state.has_room(bytes) => return Err(packet),
-            Err(packet) => {
-                state.packets.push_back(Cell::new(packet));
-                state.bytes = state.bytes.saturating_add(bytes);
-                state.reader_waker.take()
+        if let Some(inlet) = state.inlet_for(&packet) {
+            packet.flags = Flags::NONE;
+            match inlet.deliver(packet) {
+                Ok(waker) => {
+                    self.sent_past(counted, bytes);
+                    drop(state);
+                    wake(waker);
+                    return Ok(());
+                }
+                Err(back) => packet = back,
             }
-        };
-        if counted {
-            // One writer at a time, whoever holds the lock.
-            self.past_packets.add(1);
-            self.past_bytes.add(bytes as u64);
         }
+        if !state.has_room(bytes) {
+            return Err(packet);
+        }
+        state.queue(packet, bytes);
+        let waker = state.reader_waker.take();
+        self.sent_past(counted, bytes);
         drop(state);
         wake(waker);
         Ok(())
@@ -276,10 +280,15 @@ impl InprocConnection {
         let mut state = self.incoming.lock();
         if !state.packets.is_empty() {
             let few = self.opened && self.taken.capacity() <= KEPT_PACKETS_MAX;
-            if let Some(packet) = few.then(|| state.pop_lone(&self.limits)).flatten() {
-                let bytes = packet.queued_bytes() as u64;
+            if few
+                && state.is_lone(&self.limits)
+                && let Some(mut packet) = state.packets.pop_front()
+            {
+                let bytes = packet.get_mut().queued_bytes() as u64;
                 self.progress.read = self.progress.read.saturating_add(bytes);
-                into.push(packet, WireVersion::V2);
+                packet.get_mut().flags = Flags::NONE;
+                into.push(packet.into_inner(), WireVersion::V2);
+                state.bytes = 0;
                 // Behind it there is nothing: the waker is left under the same lock, as by a look that finds nothing.
                 register(&mut state.reader_waker, cx);
                 let writer = state.writer_waker.take();
@@ -376,16 +385,20 @@ impl Connection for InprocConnection {
                 register(&mut state.writer_waker, cx);
                 break;
             }
-            let Some(packet) = from.pop() else { break };
+            let Some(mut packet) = from.pop() else { break };
             taken = taken.saturating_add(bytes);
-            match state.deliver(packet) {
-                Ok(waker) => self.wakers.extend(waker),
-                Err(packet) => {
-                    state.packets.push_back(Cell::new(packet));
-                    state.bytes = state.bytes.saturating_add(bytes);
-                    queued = queued.saturating_add(bytes);
+            if let Some(inlet) = state.inlet_for(&packet) {
+                packet.flags = Flags::NONE;
+                match inlet.deliver(packet) {
+                    Ok(waker) => {
+                        self.wakers.extend(waker);
+                        continue;
+                    }
+                    Err(back) => packet = back,
                 }
             }
+            state.queue(packet, bytes);
+            queued = queued.saturating_add(bytes);
         }
         let reader = if queued > 0 {
             state.reader_waker.take()
@@ -473,7 +486,7 @@ impl Drop for InprocConnection {
 /// Whatever a receiver refuses from a header alone.
 #[inline]
 fn receive(packet: &mut Packet, limits: &Limits) -> Result<(), DecodeError> {
-    if is_plain(packet, limits) {
+    if is_plain(packet, limits.max_payload()) {
         packet.flags = Flags::NONE;
         return Ok(());
     }
@@ -482,9 +495,9 @@ fn receive(packet: &mut Packet, limits: &Limits) -> Result<(), DecodeError> {
 
 /// Nothing but its length can be wrong with a plain one.
 #[inline]
-fn is_plain(packet: &Packet, limits: &Limits) -> bool {
+fn is_plain(packet: &Packet, max_payload: u32) -> bool {
     PlainHeader::of(packet, WireVersion::V2)
-        .is_some_and(|header| header.payload_len() <= limits.max_payload())
+        .is_some_and(|header| header.payload_len() <= max_payload)
 }
 
 fn receive_any(packet: &mut Packet, limits: &Limits) -> Result<(), DecodeError> {

@@ -47,8 +47,8 @@ pub(crate) struct Pass {
     pub(crate) direct: usize,
     /// One-way messages for the handler.
     pub(crate) messages: VecDeque<Packet>,
-    /// Requests for the handler.
-    pub(crate) requests: VecDeque<Packet>,
+    /// Requests for the handler, in cells as in a [`PacketBatch`].
+    pub(crate) requests: VecDeque<Cell<Packet>>,
     /// What the queue gave.
     items: VecDeque<Outgoing>,
     /// Ids of requests that the peer cancelled.

@@ -3,6 +3,7 @@
 //! The lanes know the handler's type and are boxed once a session, so that a packet costs neither a box nor a dynamic
 //! call: the task polls a lane once a batch, and the message lane takes the whole batch.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -106,13 +107,13 @@ async fn requests<H: Handler>(handler: Arc<H>, session: Session) {
 /// One request, from the handler's future to the response in the pass or the queue.
 async fn answer<H: Handler>(handler: &H, session: &Session, request: Packet) {
     let (id, biz_type) = (request.message_id, request.biz_type);
-    let answer = match handler.on_request(session, request).await {
+    let answered = match handler.on_request(session, request).await {
         Ok(mut response) => {
             response.packet_type = PacketType::Response;
             if response.biz_type == 0 {
                 response.biz_type = biz_type;
             }
-            Some(response.with_message_id(id))
+            session.reply_at_once(response.with_message_id(id))
         }
         Err(error) => {
             let failure = session.can_fail().then(|| {
@@ -120,12 +121,11 @@ async fn answer<H: Handler>(handler: &H, session: &Session, request: Packet) {
                 Packet::failure(id, error.code(), error.to_string())
             });
             session.handler_failed(error);
-            failure
+            failure.map_or(Ok(()), Err)
         }
     };
     // Boxed, because few answers wait and every request's future would be larger for it.
-    if let Some(answer) = answer
-        && let Err(answer) = session.reply_at_once(answer)
+    if let Err(answer) = answered
         && let Err(error) = Box::pin(session.reply(answer)).await
     {
         session.reply_failed(error);
@@ -222,6 +222,7 @@ impl<F: Future<Output = ()>> Running<F> {
         }
         let mut done = false;
         while let Some(request) = self.next_request(done) {
+            let request = request.into_inner();
             let id = request.message_id;
             let index = self.free_slot();
             let slot = &mut self.slots[index];
@@ -247,7 +248,7 @@ impl<F: Future<Output = ()>> Running<F> {
 
     /// The next request, which counts as running, unless the bound is reached: then version 2 peers are told, and version 1
     /// peers wait. `done`: the one before is running no longer.
-    fn next_request(&self, done: bool) -> Option<Packet> {
+    fn next_request(&self, done: bool) -> Option<Cell<Packet>> {
         pass::current(|pass| {
             pass.requests_running -= usize::from(done);
             loop {
@@ -256,8 +257,8 @@ impl<F: Future<Output = ()>> Running<F> {
                     pass.refusing_stopped = pass.can_fail && !pass.requests.is_empty();
                     return None;
                 }
-                let request = pass.requests.pop_front()?;
-                pass.inbound_bytes -= request.queued_bytes();
+                let mut request = pass.requests.pop_front()?;
+                pass.inbound_bytes -= request.get_mut().queued_bytes();
                 if !full {
                     pass.requests_running += 1;
                     return Some(request);
@@ -265,7 +266,8 @@ impl<F: Future<Output = ()>> Running<F> {
                 pass.counts.rare().requests_overloaded += 1;
                 let text = "too many requests of this session run already";
                 // A Failure of known words always encodes.
-                let _ = pass.push(&Packet::failure(request.message_id, Code::OVERLOADED, text));
+                let id = request.get_mut().message_id;
+                let _ = pass.push(&Packet::failure(id, Code::OVERLOADED, text));
             }
         })
     }

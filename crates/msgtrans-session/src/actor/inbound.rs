@@ -10,6 +10,7 @@
     )
 )]
 
+use std::cell::Cell;
 use std::task::{Context, Poll};
 
 use msgtrans_actor::Lane;
@@ -186,10 +187,12 @@ impl SessionActor {
                 .batch
                 .front()
                 .is_some_and(|packet| is_plain(packet, PacketType::Request));
-        if lone && let Some(packet) = pass.batch.pop() {
+        if lone && let Some(packet) = pass.batch.drain_next() {
+            // What it counted it forgets with this.
+            let _ = pass.batch.drain_next();
             pass.counts.packets_in = pass.counts.packets_in.wrapping_add(1);
             pass.handled = pass.handled.wrapping_add(1);
-            self.hand_request(packet);
+            self.hand_request(packet.into_inner());
             self.poll_request_lane(cx);
         }
         lone
@@ -421,7 +424,7 @@ impl SessionActor {
         let pass = self.pass();
         pass.counts.requests_in = pass.counts.requests_in.wrapping_add(1);
         pass.inbound_bytes = pass.inbound_bytes.saturating_add(packet.queued_bytes());
-        pass.requests.push_back(packet);
+        pass.requests.push_back(Cell::new(packet));
     }
 
     fn respond(&mut self, packet: Packet) {
@@ -509,10 +512,11 @@ impl SessionActor {
         let pass = self.pass();
         let queued = pass
             .requests
-            .iter()
-            .position(|request| request.message_id == id);
+            .iter_mut()
+            .position(|request| request.get_mut().message_id == id);
         match queued.and_then(|index| pass.requests.remove(index)) {
             Some(request) => {
+                let request = request.into_inner();
                 pass.inbound_bytes = pass.inbound_bytes.saturating_sub(request.queued_bytes());
                 let counts = pass.counts.rare();
                 counts.requests_cancelled = counts.requests_cancelled.wrapping_add(1);

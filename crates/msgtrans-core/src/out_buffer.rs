@@ -70,8 +70,20 @@ impl OutBuffer {
     /// Copies a small frame to the end: a header of known length and the payload, with one look at the room.
     #[inline(always)]
     pub fn put_frame<const N: usize>(&mut self, header: &[u8; N], payload: &[u8]) {
-        self.copied.reserve(N + payload.len());
+        if self.copied.capacity() - self.copied.len() < N + payload.len() {
+            return self.put_grown(*header, payload);
+        }
         self.copied.extend_from_slice(header);
+        self.copied.extend_from_slice(payload);
+    }
+
+    /// The same where there is no room: apart, so that [`put_frame`](Self::put_frame) saves no registers for it. The
+    /// header comes by value: by its address it would be stored in memory first, where there is room as well.
+    #[cold]
+    #[inline(never)]
+    fn put_grown<const N: usize>(&mut self, header: [u8; N], payload: &[u8]) {
+        self.copied.reserve(N + payload.len());
+        self.copied.extend_from_slice(&header);
         self.copied.extend_from_slice(payload);
     }
 

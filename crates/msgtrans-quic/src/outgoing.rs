@@ -135,3 +135,56 @@ impl Outgoing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use msgtrans_core::{Packet, WireVersion};
+    use msgtrans_transport::Framing;
+
+    use super::*;
+
+    fn batch(payloads: impl IntoIterator<Item = Bytes>) -> OutboundBatch {
+        let mut batch = OutboundBatch::new(Framing::Frames, WireVersion::V2);
+        for payload in payloads {
+            batch.push(&Packet::binary(payload)).expect("encodes");
+        }
+        batch
+    }
+
+    fn next_write(from: &mut OutboundBatch) -> Vec<Bytes> {
+        let mut outgoing = Outgoing::default();
+        let first = outgoing.take(from).expect("a piece");
+        outgoing.gather(first, from)
+    }
+
+    #[test]
+    fn many_small_packets_are_one_piece_of_one_write() {
+        let mut batch = batch(vec![Bytes::from_static(&[7; 64]); 100]);
+        let pieces = next_write(&mut batch);
+        assert_eq!(pieces.len(), 1);
+        assert_eq!(pieces[0].len(), 100 * (16 + 64));
+        assert!(batch.bytes_mut().is_empty());
+    }
+
+    #[test]
+    fn a_large_payload_leaves_in_chunks_of_its_own_memory() {
+        let payload = Bytes::from(vec![7; 1 << 20]);
+        let its_own = payload.as_ptr_range();
+        let mut batch = batch([payload]);
+        let (mut header, mut uncopied) = (0, 0);
+        while !batch.bytes_mut().is_empty() {
+            let pieces = next_write(&mut batch);
+            assert!(
+                pieces.iter().map(Bytes::len).sum::<usize>() <= ROUND_BYTES_MAX + PIECE_BYTES_MAX
+            );
+            for piece in pieces {
+                assert!(piece.len() <= PIECE_BYTES_MAX);
+                match its_own.contains(&piece.as_ptr()) {
+                    true => uncopied += piece.len(),
+                    false => header += piece.len(),
+                }
+            }
+        }
+        assert_eq!((header, uncopied), (16, 1 << 20));
+    }
+}

@@ -4,6 +4,7 @@ mod closing;
 mod config;
 mod confirmation;
 mod conformance;
+mod datagrams;
 mod end;
 mod handshake;
 mod preset;

@@ -20,6 +20,10 @@ pub(crate) struct Path {
     pub(crate) retries: AtomicUsize,
     /// Datagrams that the server sent, dropped or not.
     pub(crate) answers: AtomicUsize,
+    /// Datagrams that the client sent, dropped or not.
+    pub(crate) sent: AtomicUsize,
+    /// Bytes of the largest of them.
+    pub(crate) largest: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -64,6 +68,8 @@ async fn carry(near: UdpSocket, server: SocketAddr, path: Arc<Path>) {
         tokio::select! {
             Ok((len, from)) = near.recv_from(&mut up) => {
                 client = Some(from);
+                path.sent.fetch_add(1, Ordering::Relaxed);
+                path.largest.fetch_max(len, Ordering::Relaxed);
                 let lost = path
                     .lose
                     .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));

@@ -123,7 +123,8 @@ pub trait Handler: Send + Sync + 'static {
     /// A [`Refusal`], which goes to the peer.
     ///
     /// # Cancel safety
-    /// Dropped when the peer goes away or the handshake deadline passes.
+    /// Dropped when the handshake deadline passes. Nothing is read meanwhile, so a peer that goes away keeps its place until
+    /// the decision or the deadline.
     fn on_connect(
         &self,
         session: &Session,

@@ -4,12 +4,13 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
-use msgtrans::{Handler, HandlerError, Packet, Session, TransportServer};
+use msgtrans::{Handler, HandlerError, Packet, RequestError, Session, TransportServer};
 use tokio::sync::Notify;
 
 use crate::raw::Raw;
-use crate::support::{Protocol, run, start};
+use crate::support::{Protocol, next_close, only_session, run, start, until};
 
 /// Never done with a message.
 struct Busy(Arc<Notify>);
@@ -75,4 +76,45 @@ fn behind_a_shutdown_the_port_is_free() {
             assert!(server.shutdown().await.is_clean());
         }
     });
+}
+
+#[test]
+fn a_server_whose_runtime_ends_first_tells_everybody() {
+    let protocols = [Protocol::Tcp, Protocol::Ws, Protocol::Inproc];
+    for (protocol, stops) in protocols
+        .into_iter()
+        .flat_map(|it| [(it, false), (it, true)])
+    {
+        let theirs = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let server = theirs.block_on(start(protocol.server()));
+        run(async move {
+            let mut events = server.events();
+            let client = protocol.connected(&server).await;
+            let session = only_session(&server).await;
+            let asker = session.clone();
+            let asked = tokio::spawn(async move {
+                let request = Packet::request("nobody answers");
+                asker.request_with(request, Duration::MAX).await
+            });
+            until(|| session.stats().requests_pending == 1).await;
+            if stops {
+                // Wherever it has come to: a request at work holds it up.
+                let server = server.clone();
+                theirs.spawn(async move { server.shutdown().await });
+            }
+            theirs.shutdown_background();
+            session.closed().await;
+            let failed = asked.await.expect("it does not panic");
+            assert!(matches!(failed, Err(RequestError::Closed(_))), "{failed:?}");
+            next_close(&mut events).await;
+            until(|| !client.is_connected()).await;
+            assert_eq!(server.session_count(), 0);
+            let report = server.shutdown().await;
+            assert!(stops || report.is_clean(), "{report:?}");
+        });
+    }
 }

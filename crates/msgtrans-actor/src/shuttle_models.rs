@@ -1,17 +1,20 @@
-//! Registry, mailboxes and close together, as a server has them, in random and in adversarial orders.
+//! Registry, mailboxes and close together, as a server has them, and its alarms, in random and in adversarial orders.
 //!
 //! `cargo xtask shuttle`; shuttle itself reports a thread that waits for ever.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
 
 use msgtrans_lockfree::LockFreeHashMap;
 use shuttle::future::block_on;
 use shuttle::sync::Arc;
 use shuttle::thread::{self, JoinHandle};
+use tokio::time::Instant;
 
-use crate::{Bounds, Mailbox, PushError};
+use crate::test_waker::Wakes;
+use crate::{Bounds, Mailbox, PushError, Timers};
 
 /// Preemptions that the adversarial scheduler places.
 const DEPTH: usize = 3;
@@ -137,5 +140,36 @@ fn a_broadcast_reaches_every_session_that_stays() {
         assert_eq!((&taken[0], &taken[2]), (&vec![7], &vec![7]));
         assert!(taken[1].len() < 2);
         assert!(registry.is_empty());
+    });
+}
+
+/// Who sleeps is told only of an alarm before the one that it sleeps for, or was told of: a cancelled one counts until it
+/// has looked again. Nothing wakes it by itself here, so an alarm that it is not told of is one that never rings.
+#[test]
+fn an_alarm_that_is_due_rings_beside_others_that_are_cancelled() {
+    model(|| {
+        // Before the wheel's time begins, so that it is due whatever the clock says.
+        let due = Instant::now();
+        let later = due + Duration::from_secs(3600);
+        let timers = Timers::for_model();
+        let (rung, cancelled) = (Wakes::new(), Wakes::new());
+        let armers: Vec<_> = [[due, later], [later, due]]
+            .map(|others| {
+                let (timers, rung, cancelled) = (timers.clone(), rung.clone(), cancelled.clone());
+                thread::spawn(move || {
+                    for at in others {
+                        let key = timers.arm(at, cancelled.waker());
+                        timers.cancel(key);
+                    }
+                    timers.arm(due, rung.waker());
+                })
+            })
+            .into();
+        timers.run_while(|| rung.count() < 2);
+        for armer in armers {
+            join(armer);
+        }
+        assert_eq!((rung.count(), timers.armed()), (2, 0));
+        assert!(cancelled.count() < 3, "only those that are due ring");
     });
 }

@@ -1,10 +1,14 @@
 //! [`Timers`]: one coarse wheel for many actors, instead of a timer a connection.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
+#[cfg(not(msgtrans_shuttle))]
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
 
+#[cfg(msgtrans_shuttle)]
+use shuttle::sync::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -162,6 +166,21 @@ impl Timers {
         drop(alarm);
     }
 
+    /// A wheel whose thread is [`Timers::run_while`].
+    #[cfg(all(test, msgtrans_shuttle))]
+    pub(crate) fn for_model() -> Self {
+        Self {
+            shared: Arc::new(Shared::new(Earlier::Thread(Condvar::new()))),
+            _owner: None,
+        }
+    }
+
+    /// Does what the thread of the process does, as long as `more` says so.
+    #[cfg(all(test, msgtrans_shuttle))]
+    pub(crate) fn run_while(&self, more: impl Fn() -> bool) {
+        run_thread_while(&self.shared, more);
+    }
+
     #[cfg(test)]
     pub(crate) fn armed(&self) -> usize {
         self.shared
@@ -234,18 +253,20 @@ fn start_thread() -> Option<Arc<Shared>> {
     let shared = Arc::new(Shared::new(Earlier::Thread(Condvar::new())));
     let theirs = shared.clone();
     let thread = std::thread::Builder::new().name("msgtrans-timers".to_owned());
-    thread.spawn(move || run_thread(&theirs)).ok()?;
+    thread
+        .spawn(move || run_thread_while(&theirs, || true))
+        .ok()?;
     Some(shared)
 }
 
-/// Runs as long as the process.
-fn run_thread(shared: &Shared) {
+/// Runs as long as the process, but in a model.
+fn run_thread_while(shared: &Shared, more: impl Fn() -> bool) {
     let Earlier::Thread(earlier) = &shared.earlier else {
         return;
     };
     let mut due = Vec::new();
     let mut wheel = shared.lock();
-    loop {
+    while more() {
         let next = shared.take_due(&mut wheel, &mut due);
         if !due.is_empty() {
             // Not under the lock: a waker may be the last of its task, which may have alarms to cancel.

@@ -68,6 +68,7 @@ pub(crate) fn peers(program: &Path) {
     eprintln!("run: building the peers, which takes minutes the first time");
     let built = build(&["peers"], &["--features", "peers/zmq"]) || build(&["peers"], &[]);
     if !built {
+        eprintln!("run: the peers do not build, so their rows fail");
         // Not there is what it should be.
         let _ = std::fs::remove_file(program);
     }

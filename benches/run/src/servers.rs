@@ -2,7 +2,7 @@
 
 use crate::suites::{self, Case, Work};
 use bench_kit::process::ends_with_this_thread;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -205,7 +205,11 @@ impl Server {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("{}: {error}", self.program.display()))?;
+            .map_err(|error| match error.kind() {
+                // What is built here and is not there did not build, which cargo has told at length.
+                ErrorKind::NotFound => format!("{} was not built", self.program.display()),
+                _ => format!("{}: {error}", self.program.display()),
+            })?;
         let stdout = child.stdout.take();
         let said = LastLine::of(child.stderr.take());
         let (lines, inbox) = mpsc::channel();
@@ -385,7 +389,7 @@ mod tests {
             "the server ended by itself: exit status: 1: the port is taken"
         );
         let nowhere = Server::new("x", "v1", Path::new("/nowhere/x"), &[]);
-        assert!(error(nowhere).starts_with("/nowhere/x: No such file"));
+        assert_eq!(error(nowhere), "/nowhere/x was not built");
     }
 
     #[test]

@@ -154,12 +154,13 @@ fn run(cli: &Cli) -> Result<bool, String> {
     bench_kit::process::raise_descriptor_limit();
     servers::remove_sockets_of_the_dead(&std::env::temp_dir());
 
+    let command = command(std::env::args().skip(1));
     let begin = Instant::now();
     let results = rounds::run(&cases, &servers, &bench, rounds);
     let rows = table::rows(&results);
     let mut head = vec![
         machine::line(&machine),
-        format!("cargo xtask bench {}", command().join(" ")),
+        format!("cargo xtask bench {}", command.join(" ")),
         format!(
             "{rounds} rounds of {seconds} s in {:.1} min, median (min-max), ratios paired within a round",
             begin.elapsed().as_secs_f64() / 60.0
@@ -180,7 +181,7 @@ fn run(cli: &Cli) -> Result<bool, String> {
 
     let record = json!({
         "machine": machine,
-        "command": command(),
+        "command": command,
         "rounds": rounds,
         "seconds": seconds,
         "results": table::to_json(&results),
@@ -267,15 +268,16 @@ fn list(cases: &[Case], servers: &[Server]) -> String {
     cases.iter().map(line).collect()
 }
 
-/// What was asked for, without where our program lies on this machine.
-fn command() -> Vec<String> {
-    let mut words = std::env::args().skip(1);
+/// What was asked for, without the places of files: they say nothing of how it was measured, and are of one machine.
+fn command(words: impl Iterator<Item = String>) -> Vec<String> {
+    const FILES: [&str; 4] = ["--ours", "--json", "--html", "--baseline"];
+    let mut words = words;
     let mut command = Vec::new();
     while let Some(word) = words.next() {
-        if word == "--ours" {
-            words.next();
-        } else if !word.starts_with("--ours=") {
-            command.push(word);
+        match word.split_once('=') {
+            Some((option, _)) if FILES.contains(&option) => {}
+            None if FILES.contains(&word.as_str()) => drop(words.next()),
+            _ => command.push(word),
         }
     }
     command
@@ -307,5 +309,17 @@ impl Outputs {
             html: at(&cli.html, "bench.html")?,
             docs: cli.write_docs.then(|| Output::at(docs)).transpose()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_told_without_places_of_one_machine() {
+        let words = "--ours /a/msgtrans --suite P1 --json=/b/c.json --html /d --rounds=9 --gate";
+        let told = command(words.split(' ').map(str::to_owned));
+        assert_eq!(told.join(" "), "--suite P1 --rounds=9 --gate");
     }
 }

@@ -486,3 +486,16 @@ impl Pass {
         Poll::Ready(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_read_for_many_messages_and_for_one_pass_in_eight_with_few() {
+        let mut pass = Pass::default();
+        assert!(pass.is_timed(32) && pass.is_timed(32));
+        let timed: Vec<usize> = (0..24).filter(|_| pass.is_timed(1)).collect();
+        assert_eq!(timed, [0, 8, 16]);
+    }
+}

@@ -145,6 +145,8 @@ impl Shared {
         direct.way.try_send(packet, false)?;
         // Counted with the pass: nobody sees an answer counted whose question is not.
         pass::current(|pass| pass.sent_past(bytes));
+        // No count is this one: the next pass sees that something has gone.
+        direct.known_out.store(u64::MAX, Ordering::Relaxed);
         Ok(())
     }
 

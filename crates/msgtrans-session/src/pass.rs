@@ -37,10 +37,9 @@ pub(crate) struct Pass {
     wired: bool,
     /// Whether applications may still send.
     pub(crate) open: bool,
-    /// Whether a lone packet was read in this pass, and nothing was sent past it since.
+    /// Whether the last read brought a lone packet, and nothing was sent past the pass since. It says what is worth it, not
+    /// what may be done.
     pub(crate) lone: bool,
-    /// Whether something was sent past it.
-    pub(crate) wrote_past: bool,
     /// Packets as they were read, not yet sorted.
     pub(crate) batch: PacketBatch,
     /// Up to how many bytes of plain messages the message lane may take from the batch itself.
@@ -139,7 +138,6 @@ impl Pass {
             self.answered_bytes = 0;
         }
         self.open = open;
-        self.lone = false;
         if !self.wired {
             self.wire(wire());
         }
@@ -239,7 +237,6 @@ impl Pass {
     pub(crate) fn sent_past(&mut self, bytes: usize) {
         self.counts.packets_out += 1;
         self.counts.bytes_out += bytes as u64;
-        self.wrote_past = true;
     }
 
     /// Adds a frame of the session's own to what leaves.

@@ -616,9 +616,6 @@ impl Actor for SessionActor {
             return;
         };
         self.note_progress(&mut pass.counts);
-        if std::mem::take(&mut pass.wrote_past) {
-            self.wrote = self.now;
-        }
         self.note_held(pass.held());
         pass.counts.flush(
             &self.session.shared.counters,

@@ -8,14 +8,14 @@ use msgtrans_core::{BindError, ConnectError, ConnectionInfo, Limits, PeerAddress
 #[cfg(feature = "tls")]
 use msgtrans_tls::rustls::ServerConfig;
 use msgtrans_transport::probe::{self, Probe};
-use msgtrans_transport::socket::{TcpOptions, listen, listen_beside};
+use msgtrans_transport::socket::listen;
 #[cfg(feature = "tls")]
 use msgtrans_transport::socket::{first_bytes, tcp_peer_gone};
 use msgtrans_transport::{
     AcceptError, BoxFuture, Connection, Endpoint, Incoming, ListenContext, Listener,
-    ProtocolConfig, ServerProtocol,
+    ProtocolConfig, ServerProtocol, TcpAcceptor,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 #[cfg(feature = "tls")]
 use crate::SCHEME_TLS;
@@ -57,15 +57,14 @@ impl ServerProtocol for WebSocketServerConfig {
                 },
                 wire,
                 limits: context.limits,
-                options: self.options.clone(),
                 #[cfg(feature = "tls")]
                 tls,
             };
-            let listener = listen(&address, &self.options, context.shared).await?;
-            let local = listener.local_addr().map_err(fail)?;
+            let acceptor = listen(&address, &self.options, context.shared).await?;
+            let local = acceptor.local_addr().map_err(fail)?;
             tracing::debug!(%local, "listening");
             let listener: Box<dyn Listener> = Box::new(WebSocketListener {
-                listener,
+                acceptor,
                 local: Endpoint::new(address.scheme(), local.ip().to_string(), Some(local.port()))
                     .with_path(path),
                 shared: Arc::new(shared),
@@ -84,26 +83,19 @@ struct Shared {
     policy: UpgradePolicy,
     wire: WireVersions,
     limits: Limits,
-    options: TcpOptions,
     #[cfg(feature = "tls")]
     tls: Option<Arc<ServerConfig>>,
 }
 
 struct WebSocketListener {
-    listener: TcpListener,
+    acceptor: TcpAcceptor,
     local: Endpoint,
     shared: Arc<Shared>,
 }
 
 impl Listener for WebSocketListener {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, AcceptError>> {
-        let (stream, address) =
-            ready!(self.listener.poll_accept(cx)).map_err(AcceptError::from_io)?;
-        // A socket that takes no options is one whose peer is gone already.
-        self.shared
-            .options
-            .apply_accepted(&stream)
-            .map_err(AcceptError::Peer)?;
+        let (stream, address) = ready!(self.acceptor.poll_accept(cx))?;
         let peer = PeerAddress::Socket(address);
         let handshake = Box::pin(accept(stream, peer.clone(), self.shared.clone()));
         Poll::Ready(Ok(Incoming::Handshake {
@@ -122,10 +114,10 @@ impl Listener for WebSocketListener {
             endpoint: self.local.to_string(),
             source,
         };
-        let listener = listen_beside(&self.listener, &self.shared.options).map_err(fail);
-        Some(listener.map(|listener| {
+        let acceptor = self.acceptor.beside().map_err(fail);
+        Some(acceptor.map(|acceptor| {
             Box::new(Self {
-                listener,
+                acceptor,
                 local: self.local.clone(),
                 shared: self.shared.clone(),
             }) as Box<dyn Listener>

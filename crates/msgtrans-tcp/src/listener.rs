@@ -11,6 +11,7 @@
 )]
 
 use std::io;
+use std::net::SocketAddr;
 #[cfg(feature = "tls")]
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -19,11 +20,12 @@ use msgtrans_core::{BindError, ConnectionInfo, Limits, PeerAddress, WireVersions
 #[cfg(feature = "tls")]
 use msgtrans_tls::rustls::ServerConfig;
 use msgtrans_transport::probe;
-use msgtrans_transport::socket::listen;
+use msgtrans_transport::socket::{TcpOptions, listen, listen_beside};
 use msgtrans_transport::{
     AcceptError, BoxFuture, Endpoint, Incoming, ListenContext, Listener, ProtocolConfig,
-    ServerProtocol, SharedTcp, StreamConnection, TcpAcceptor,
+    ServerProtocol, SharedTcp, StreamConnection,
 };
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{SCHEME, TcpServerConfig};
 
@@ -48,12 +50,13 @@ impl ServerProtocol for TcpServerConfig {
                 .map(|tls| tls.build(accept, &address))
                 .transpose()
                 .map_err(fail)?;
-            let acceptor = listen(&address, &self.options, context.shared).await?;
-            let local = acceptor.local_addr().map_err(fail)?;
+            let listener = listen(&address, &self.options, context.shared).await?;
+            let local = listener.local_addr().map_err(fail)?;
             tracing::debug!(%local, "listening");
             Ok(Box::new(SocketListener {
-                acceptor,
+                listener,
                 local: Endpoint::new(self.scheme(), local.ip().to_string(), Some(local.port())),
+                options: self.options.clone(),
                 accept,
                 limits: context.limits,
                 #[cfg(feature = "tls")]
@@ -68,17 +71,30 @@ impl ServerProtocol for TcpServerConfig {
 }
 
 struct SocketListener {
-    acceptor: TcpAcceptor,
+    listener: TcpListener,
     local: Endpoint,
+    options: TcpOptions,
     accept: WireVersions,
     limits: Limits,
     #[cfg(feature = "tls")]
     tls: Option<Arc<ServerConfig>>,
 }
 
+/// The next socket of `listener`, with its options set.
+pub(crate) fn poll_socket(
+    listener: &TcpListener,
+    options: &TcpOptions,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(TcpStream, SocketAddr), AcceptError>> {
+    let (stream, address) = ready!(listener.poll_accept(cx)).map_err(AcceptError::from_io)?;
+    // A socket that takes no options is one whose peer is gone already.
+    options.apply_accepted(&stream).map_err(AcceptError::Peer)?;
+    Poll::Ready(Ok((stream, address)))
+}
+
 impl Listener for SocketListener {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, AcceptError>> {
-        let (stream, address) = ready!(self.acceptor.poll_accept(cx))?;
+        let (stream, address) = ready!(poll_socket(&self.listener, &self.options, cx))?;
         let peer = PeerAddress::Socket(address);
         #[cfg(feature = "tls")]
         if let Some(config) = &self.tls {
@@ -112,11 +128,12 @@ impl Listener for SocketListener {
             endpoint: self.local.to_string(),
             source,
         };
-        let acceptor = self.acceptor.beside().map_err(fail);
-        Some(acceptor.map(|acceptor| {
+        let listener = listen_beside(&self.listener, &self.options).map_err(fail);
+        Some(listener.map(|listener| {
             Box::new(Self {
-                acceptor,
+                listener,
                 local: self.local.clone(),
+                options: self.options.clone(),
                 accept: self.accept,
                 limits: self.limits,
                 #[cfg(feature = "tls")]

@@ -21,7 +21,6 @@ mod shared_stream;
 mod shortcut;
 pub mod socket;
 mod stream;
-mod tcp_acceptor;
 
 pub use connection::{Connection, ConnectionError, OwnInfo, Progress, Received};
 pub use endpoint::{Endpoint, EndpointOptions, ParseEndpointError};
@@ -37,4 +36,3 @@ pub use shared_stream::SharedTcp;
 pub use shared_stream::SharedUnix;
 pub use shortcut::{ByteWay, Inlet, Shortcut};
 pub use stream::StreamConnection;
-pub use tcp_acceptor::TcpAcceptor;

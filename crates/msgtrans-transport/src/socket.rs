@@ -12,7 +12,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -20,22 +20,22 @@ use std::time::Duration;
 use msgtrans_core::{BindError, ConfigError, ConnectError};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{Interest, Ready};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 use crate::endpoint::{Endpoint, EndpointOptions};
-use crate::tcp_acceptor::TcpAcceptor;
 
 /// Whether an accepted socket begins with the options of the one that listens: a system call less for each peer.
 const INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
-/// Waits until the peer of a [`TcpAcceptor`]'s connection has said something or has gone, and is pending at least once:
-/// for a handshake that can read nothing by itself before it holds much. No system call.
+/// Waits until the peer has said something or has gone, and is pending at least once: for a handshake that can read
+/// nothing by itself before it holds much.
 ///
 /// # Cancel safety
 /// Nothing is read.
 pub async fn first_bytes(stream: &TcpStream) {
-    // An error says that the peer has gone, which the handshake finds out.
-    let _ = stream.readable().await;
+    // A look and not `readable`, which takes every new socket for readable. An error says that the peer has gone, which
+    // the handshake finds out.
+    let _ = stream.peek(&mut [0]).await;
     poll_again().await;
 }
 
@@ -244,8 +244,8 @@ impl TcpOptions {
     }
 }
 
-/// Binds and listens at the first address of `endpoint` that can be had. With `shared`, [`TcpAcceptor::beside`] may
-/// listen there too, and nobody else: a port that is used is an error as ever.
+/// Binds and listens at the first address of `endpoint` that can be had. With `shared`, [`listen_beside`] may listen there
+/// too, and nobody else: a port that is used is an error as ever.
 ///
 /// # Errors
 /// The name does not resolve, the port is used or forbidden; names the endpoint. `shared` on a system where no port can
@@ -254,26 +254,32 @@ pub async fn listen(
     endpoint: &Endpoint,
     options: &TcpOptions,
     shared: bool,
-) -> Result<TcpAcceptor, BindError> {
+) -> Result<TcpListener, BindError> {
     let fail = |source| BindError {
         endpoint: endpoint.to_string(),
         source,
     };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in resolve(endpoint).await.map_err(fail)? {
-        match listen_at(address, options, options.reuse_port, shared)
-            .and_then(|listener| TcpAcceptor::new(listener, options.clone()))
-        {
-            Ok(acceptor) => return Ok(acceptor),
+        match listen_at(address, options, options.reuse_port, shared) {
+            Ok(listener) => return Ok(listener),
             Err(error) => last = error,
         }
     }
     Err(fail(last))
 }
 
+/// One more socket where `listener` listens, which was made shared: the system spreads the peers over them.
+///
+/// # Errors
+/// The system has no more sockets, or cannot share a port.
+pub fn listen_beside(listener: &TcpListener, options: &TcpOptions) -> io::Result<TcpListener> {
+    listen_at(listener.local_addr()?, options, true, true)
+}
+
 /// Whether a socket shares its port is looked at when the next one is bound. So `shared` alone is set behind the bind:
 /// who is there already is not shared with, whoever it is.
-pub(crate) fn listen_at(
+fn listen_at(
     address: SocketAddr,
     options: &TcpOptions,
     joins: bool,
@@ -313,7 +319,7 @@ pub(crate) fn listen_at(
     #[cfg(unix)]
     msgtrans_mempool::descriptors::reserve(std::os::fd::AsFd::as_fd(&socket));
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-    Ok(socket.into())
+    TcpListener::from_std(socket.into())
 }
 
 /// Connects to the first address of `endpoint` that answers, and sets the options.

@@ -8,14 +8,14 @@ use msgtrans_core::{BindError, ConnectError, ConnectionInfo, Limits, PeerAddress
 #[cfg(feature = "tls")]
 use msgtrans_tls::rustls::ServerConfig;
 use msgtrans_transport::probe::{self, Probe};
-use msgtrans_transport::socket::listen;
+use msgtrans_transport::socket::{TcpOptions, listen, listen_beside};
 #[cfg(feature = "tls")]
 use msgtrans_transport::socket::{first_bytes, tcp_peer_gone};
 use msgtrans_transport::{
     AcceptError, BoxFuture, Connection, Endpoint, Incoming, ListenContext, Listener,
-    ProtocolConfig, ServerProtocol, TcpAcceptor,
+    ProtocolConfig, ServerProtocol,
 };
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 #[cfg(feature = "tls")]
 use crate::SCHEME_TLS;
@@ -57,14 +57,15 @@ impl ServerProtocol for WebSocketServerConfig {
                 },
                 wire,
                 limits: context.limits,
+                options: self.options.clone(),
                 #[cfg(feature = "tls")]
                 tls,
             };
-            let acceptor = listen(&address, &self.options, context.shared).await?;
-            let local = acceptor.local_addr().map_err(fail)?;
+            let listener = listen(&address, &self.options, context.shared).await?;
+            let local = listener.local_addr().map_err(fail)?;
             tracing::debug!(%local, "listening");
             let listener: Box<dyn Listener> = Box::new(WebSocketListener {
-                acceptor,
+                listener,
                 local: Endpoint::new(address.scheme(), local.ip().to_string(), Some(local.port()))
                     .with_path(path),
                 shared: Arc::new(shared),
@@ -83,19 +84,26 @@ struct Shared {
     policy: UpgradePolicy,
     wire: WireVersions,
     limits: Limits,
+    options: TcpOptions,
     #[cfg(feature = "tls")]
     tls: Option<Arc<ServerConfig>>,
 }
 
 struct WebSocketListener {
-    acceptor: TcpAcceptor,
+    listener: TcpListener,
     local: Endpoint,
     shared: Arc<Shared>,
 }
 
 impl Listener for WebSocketListener {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, AcceptError>> {
-        let (stream, address) = ready!(self.acceptor.poll_accept(cx))?;
+        let (stream, address) =
+            ready!(self.listener.poll_accept(cx)).map_err(AcceptError::from_io)?;
+        // A socket that takes no options is one whose peer is gone already.
+        self.shared
+            .options
+            .apply_accepted(&stream)
+            .map_err(AcceptError::Peer)?;
         let peer = PeerAddress::Socket(address);
         let handshake = Box::pin(accept(stream, peer.clone(), self.shared.clone()));
         Poll::Ready(Ok(Incoming::Handshake {
@@ -114,10 +122,10 @@ impl Listener for WebSocketListener {
             endpoint: self.local.to_string(),
             source,
         };
-        let acceptor = self.acceptor.beside().map_err(fail);
-        Some(acceptor.map(|acceptor| {
+        let listener = listen_beside(&self.listener, &self.shared.options).map_err(fail);
+        Some(listener.map(|listener| {
             Box::new(Self {
-                acceptor,
+                listener,
                 local: self.local.clone(),
                 shared: self.shared.clone(),
             }) as Box<dyn Listener>

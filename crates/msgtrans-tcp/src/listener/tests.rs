@@ -7,6 +7,7 @@ use msgtrans_transport::socket::listen;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+use super::poll_socket;
 use crate::{TcpClientConfig, TcpServerConfig};
 
 /// The sockets of a connection between these two: the dialled one and the accepted one.
@@ -15,13 +16,13 @@ async fn sockets(
     client: impl FnOnce(String) -> TcpClientConfig,
 ) -> (TcpStream, TcpStream) {
     let address = server.address().expect("an address");
-    let acceptor = listen(&address, &server.options, false)
+    let listener = listen(&address, &server.options, false)
         .await
         .expect("a free port");
-    let at = acceptor.local_addr().expect("bound").to_string();
+    let at = listener.local_addr().expect("bound").to_string();
     let client = client(at);
     let dialled = client.dial_socket();
-    let accepted = poll_fn(|cx| acceptor.poll_accept(cx));
+    let accepted = poll_fn(|cx| poll_socket(&listener, &server.options, cx));
     let (dialled, accepted) = tokio::join!(dialled, accepted);
     (dialled.expect("dialled"), accepted.expect("accepted").0)
 }

@@ -45,7 +45,7 @@ const ROW_MAX: usize = 4_096;
 /// all that has been spawned: with everybody of a row it came back 58 ms later, when the backlog was full again.
 const SERVED_MAX: usize = 64;
 
-/// Peers that may have come in without a session.
+/// Peers that may have come in without a connection.
 pub(crate) fn arrivals_max(max_handshakes: usize) -> usize {
     max_handshakes.saturating_mul(ARRIVALS_PER_HANDSHAKE)
 }

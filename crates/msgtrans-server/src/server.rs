@@ -89,7 +89,9 @@ pub(crate) struct Inner {
     ebb: Ebb,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) handshakes: Arc<Semaphore>,
-    /// Peers that came in and have neither a session nor gone: their handshakes, and those that have not begun.
+    /// Peers that came in and have neither a connection nor gone: their handshakes of TLS, WebSocket and QUIC, and those that
+    /// have not begun. A peer over plain TCP or a socket of Unix has its connection at once, and a silent one is bounded by
+    /// the connections of its address and the descriptors.
     pub(crate) arrivals: Arc<Semaphore>,
     /// Sessions and handshakes; listeners are apart, because they end first.
     pub(crate) tasks: TaskGroup,

@@ -27,15 +27,33 @@ const NAMES: [&str; 4] = ["LockFreeHashMap", "dashmap", "scc", "64-locked"];
 /// One map with one kind of work; a call does a turn and gives nanoseconds an operation.
 type Turn = Box<dyn FnMut() -> f64>;
 
+/// What the command line says but for options and their values, which are cargo's and criterion's.
+fn words() -> Vec<String> {
+    let mut words = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        if argument == "--bench" {
+            continue;
+        }
+        if argument.starts_with('-') {
+            arguments.next();
+        } else {
+            words.push(argument);
+        }
+    }
+    words
+}
+
 fn main() {
-    let rounds = std::env::args()
-        .skip(1)
-        .find_map(|argument| argument.parse().ok())
+    let words = words();
+    let rounds = words
+        .iter()
+        .find_map(|word| word.parse().ok())
         .unwrap_or(ROUNDS);
-    // Any other word chooses the works whose names hold it; options are cargo's.
-    let chosen = std::env::args()
-        .skip(1)
-        .find(|argument| !argument.starts_with('-') && argument.parse::<usize>().is_err())
+    // Any other word chooses the works whose names hold it.
+    let chosen = words
+        .into_iter()
+        .find(|word| word.parse::<usize>().is_err())
         .unwrap_or_default();
     let run = |name: &str, maps: &dyn Fn() -> [Turn; NAMES.len()]| {
         if name.contains(&chosen) {

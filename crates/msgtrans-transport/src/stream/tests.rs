@@ -416,7 +416,7 @@ fn a_close_towards_a_peer_that_never_stops_is_bounded() {
         let mut connection = connection(stream, WireVersion::V2);
         let closed = connection.poll_close(&mut cx(), &CloseReason::normal());
         assert!(matches!(closed, Poll::Ready(Ok(()))), "{closed:?}");
-        assert_eq!(connection.stream.read as u64, LINGER_BYTES_MAX.into());
+        assert_eq!(connection.stream.read as u64, u64::from(LINGER_BYTES_MAX));
     }
 }
 
